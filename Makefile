@@ -1,0 +1,65 @@
+# Everything sets itself up: `make demo` and `make test` build .venv on their first run. Paths here are relative, so
+# that a checkout in a folder with spaces works.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# What the recipes start must find this environment's commands (spark-submit, telltale) first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+STAMP := .venv/.installed
+BENCH_STAMP := .venv/.installed-bench
+SETUP_INPUTS := setup.cfg pyproject.toml constraints.txt scripts/setup scripts/find-python scripts/check-java
+RUN := runs/demo
+BENCHES := decoders variants statistics augment scaling predict
+
+.PHONY: help setup demo test lint format bench test-kill constraints clean
+
+help:  ## Print these lines
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
+		printf '  make %-12s %s\n' "$$name" "$$what"; done
+
+setup: $(STAMP)  ## Build .venv with all extras (PYTHON=… chooses the interpreter: 3.11 or 3.12)
+
+$(STAMP): $(SETUP_INPUTS)
+	@scripts/setup
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	@scripts/setup all,bench
+	@touch $@
+
+# Whoever names an interpreter wants it looked at, stamp or no stamp.
+ifeq ($(origin PYTHON),command line)
+.PHONY: $(STAMP)
+endif
+
+demo: $(STAMP)  ## Train a detector on real photographs and report how good it is, in about ten minutes
+	@python -m pipeline.run configs/demo.yaml --run-dir $(RUN)
+	@echo
+	@echo "The report:      $(RUN)/report/report.html"
+	@echo "Ask about a picture:"
+	@echo "    source .venv/bin/activate"
+	@echo "    telltale predict --bundle $(RUN)/model PICTURE.jpg"
+
+test: $(STAMP)  ## All the checks and all the tests
+	@scripts/check
+
+lint: $(STAMP)  ## All the checks but the tests
+	@scripts/check --lint
+
+format: $(STAMP)  ## Let ruff lay out the code and mend what it can
+	@ruff check --fix --exit-zero --quiet .
+	@ruff format --quiet .
+
+bench: $(BENCH_STAMP)  ## Measure, side by side, what benchmarks/ promises (BENCHES="decoders predict" chooses)
+	@for bench in $(BENCHES); do echo "== benchmarks.$$bench"; python -m "benchmarks.$$bench"; done
+
+test-kill: $(STAMP)  ## Kill the whole run at 20 random moments, and start it again each time
+	@pytest -m kill_full
+
+constraints:  ## Resolve constraints.txt anew after a change of setup.cfg; pinned versions stay
+	@scripts/constraints
+
+clean:  ## Remove the environment, caches and build output; runs/ and data/ stay
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Side-by-side measurements, each with its command and its committed result."""

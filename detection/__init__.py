@@ -1,0 +1,1 @@
+"""A bundle in, a verdict out, without torch: library and command line. Imports `pipeline` only."""

@@ -1,0 +1,1 @@
+"""Hadoop Streaming jobs (mrjob): exact dataset statistics. Imports `pipeline` only."""

@@ -1,0 +1,54 @@
+"""What every test may ask for, and what the whole test run agrees on. No room's own fixtures: those live in its folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+# Tests type the user's commands (spark-submit, telltale); they, and the workers Spark starts, are to be this environment's,
+# active or not.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+
+# The same examples on every run: a failure in CI is a failure here.
+settings.register_profile("telltale", deadline=None, derandomize=True, database=None)
+settings.load_profile("telltale")
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real pictures and weights kept beside the checkout; the test is skipped where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the pictures kept beside the checkout, in ../shared")
+    return SHARED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `gpu` where there is no CUDA device, and `shared` where ../shared is absent."""
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not _has_cuda():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    if not (SHARED / "data").is_dir():
+        for item in items:
+            if item.get_closest_marker("shared"):
+                item.add_marker(pytest.mark.skip(reason="needs the pictures kept beside the checkout, in ../shared"))
+
+
+def _has_cuda() -> bool:
+    import torch  # seconds to import, so only once a test asks for a GPU
+
+    return torch.cuda.is_available()

@@ -1,0 +1,1 @@
+"""PyTorch: shards and statistics in, a model bundle out. Imports `pipeline` only."""
