@@ -1,4 +1,7 @@
-"""What every test may ask for, and what the whole test run agrees on. No room's own fixtures: those live in its folder."""
+"""What every test may ask for, and what the whole test run agrees on.
+
+No room's own fixtures: those live in the room's folder.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+NO_SHARED = "needs the pictures kept beside the checkout, in ../shared"
 
-# Tests type the user's commands (spark-submit, telltale); they, and the workers Spark starts, are to be this environment's,
-# active or not.
+# Tests type the user's commands (spark-submit, telltale): these, and the workers Spark starts, are to be this
+# environment's, whether it is active or not.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 
@@ -30,9 +34,9 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real pictures and weights kept beside the checkout; the test is skipped where it is absent."""
+    """The folder of pictures and weights kept beside the checkout; the test is skipped where it is absent."""
     if not (SHARED / "data").is_dir():
-        pytest.skip("needs the pictures kept beside the checkout, in ../shared")
+        pytest.skip(NO_SHARED)
     return SHARED
 
 
@@ -45,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not (SHARED / "data").is_dir():
         for item in items:
             if item.get_closest_marker("shared"):
-                item.add_marker(pytest.mark.skip(reason="needs the pictures kept beside the checkout, in ../shared"))
+                item.add_marker(pytest.mark.skip(reason=NO_SHARED))
 
 
 def _has_cuda() -> bool:
