@@ -10,11 +10,13 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import yaml
 from tqdm import tqdm
 
+from pipeline.config import as_dict, load
 from pipeline.errors import TelltaleError
 
-__all__ = ["add_config_options", "add_output_options", "progress", "run_command", "say"]
+__all__ = ["add_config_options", "add_output_options", "progress", "run_command", "say", "show_config"]
 
 T = TypeVar("T")
 
@@ -70,9 +72,7 @@ def run_command(main: Callable[[Sequence[str] | None], Any], arguments: Sequence
         say("interrupted: run the same command again to continue.")
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader left; no message from the exit hook
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; no message from the exit hook
         return 1
     except MemoryError:
         say("error: out of memory. Give the machine more, or lower the batch, shard or worker settings.")
@@ -85,3 +85,16 @@ def run_command(main: Callable[[Sequence[str] | None], Any], arguments: Sequence
             "the command; TELLTALE_DEBUG=1 shows where it happened."
         )
         return 1
+
+
+def show_config(cls: type[Any], section: str, arguments: Sequence[str] | None = None) -> int:
+    """The command behind `python -m <room>.<stage>_config`: check a stage's settings and print them all as YAML."""
+
+    def main(arguments: Sequence[str] | None) -> None:
+        parser = argparse.ArgumentParser(description=f"Check the {section} settings and print every one as YAML.")
+        add_config_options(parser)
+        given = parser.parse_args(arguments)
+        settings = as_dict(load(cls, given.config, given.sets, section))
+        print(yaml.safe_dump({section: settings}, sort_keys=False), end="")
+
+    return run_command(main, arguments)

@@ -32,7 +32,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-SECTIONS: Final = ("prepare", "ingest", "stats", "augment", "training", "evaluation")
+SECTIONS: Final = ("demo", "ingest", "stats", "augment", "training", "evaluation")
 """The sections of a workflow file, one a stage."""
 
 
@@ -68,9 +68,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     """
     folder, name = split_uri(path)
     if not folder.is_file(name):
-        raise ConfigError(
-            f"{path}: no such configuration file. See configs/ for those that come with Telltale."
-        )
+        raise ConfigError(f"{path}: no such configuration file. See configs/ for those that come with Telltale.")
     try:
         value = yaml.safe_load(folder.read(name).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -88,7 +86,7 @@ def apply_sets(values: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]
     Raises:
         ConfigError: an item is not of the form `a.b=c`.
     """
-    result = _deep_copy(values)
+    result: dict[str, Any] = _deep_copy(values)
     for item in sets:
         key, found, text = item.partition("=")
         if not found or not all(key.split(".")):
@@ -136,9 +134,7 @@ def _build(cls: Any, values: Mapping[str, Any], prefix: str, problems: list[str]
         if key not in fields:
             problems.append(_unknown(f"{prefix}{key}", str(key), list(fields)))
             continue
-        arguments[key] = _value(
-            hints[key], value, f"{prefix}{key}", problems, fields[key].metadata.get("bounds", {})
-        )
+        arguments[key] = _value(hints[key], value, f"{prefix}{key}", problems, fields[key].metadata.get("bounds", {}))
     for name, field in fields.items():
         if (
             name not in arguments
