@@ -1,7 +1,7 @@
 """A small valid dataset, made in-process: what ingest would write, without Spark.
 
-For the tests of every stage that reads a dataset (statistics, augmentation, training, evaluation).  The
-originals are written too, so that whatever starts from an original file can be tested.  The product never uses it.
+The tests of every stage that reads a dataset (statistics, augmentation, training, evaluation) use it; the product
+never does.  The originals are written too, so that whatever starts from an original file can be tested.
 
     from tests.datasets import make_dataset
     manifest = make_dataset(tmp_path / "dataset")  # 16 + 8 + 8 + 4 pictures of each label
