@@ -24,6 +24,7 @@ __all__ = [
     "canonical_json",
     "check_files",
     "file_entries",
+    "file_state",
     "leftovers",
     "library_versions",
     "output_state",
@@ -76,9 +77,7 @@ def unseal(data: bytes, where: str, kind: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("kind") != kind:
         raise IntegrityError(f"{where}: not a Telltale {kind} manifest.")
     if document.get(SEAL) != seal(document)[SEAL] or canonical_json(document) != data:
-        raise IntegrityError(
-            f"{where}: its contents do not match its own hash: the file was changed. Make it again."
-        )
+        raise IntegrityError(f"{where}: its contents do not match its own hash: the file was changed. Make it again.")
     return document
 
 
@@ -145,11 +144,7 @@ def check_files(folder: Folder, document: Mapping[str, Any]) -> None:
 def leftovers(folder: Folder, named: Iterable[str]) -> list[str]:
     """Files below a folder that are not among those named: what killed attempts left behind."""
     known = set(named)
-    return (
-        [entry.path for entry in folder.list(hidden=True) if entry.path not in known]
-        if folder.exists()
-        else []
-    )
+    return [entry.path for entry in folder.list(hidden=True) if entry.path not in known] if folder.exists() else []
 
 
 def library_versions(*names: str) -> dict[str, str]:
@@ -191,9 +186,7 @@ def output_state(
     if problem is None:
         return "done" if folder.exists(manifest) else "go"
     if not overwrite and not (update and folder.exists(manifest)):
-        raise OutputExistsError(
-            f"{folder.uri}: {problem} Choose another output, or give --overwrite to replace it."
-        )
+        raise OutputExistsError(f"{folder.uri}: {problem} Choose another output, or give --overwrite to replace it.")
     folder.remove("")
     return "go"
 
@@ -218,3 +211,48 @@ def _difference(
         if document.get(key) != value:
             return f"holds the result of other work: '{key}' differs."
     return None
+
+
+def file_state(
+    folder: Folder,
+    path: str,
+    kind: str,
+    expected: Mapping[str, Any],
+    overwrite: bool = False,
+    update: bool = False,
+) -> Literal["done", "new", "replace"]:
+    """`output_state` for a stage whose whole result is one sealed document.
+
+    Args:
+        folder, path: where the document will be.
+        kind: its kind.
+        expected: the members that a document of the same work would have.
+        overwrite: the user said `--overwrite`: any file there is replaced.
+        update: the user said `--update`: an earlier or damaged document of this kind is replaced, another file is not.
+
+    Returns:
+        `"done"`: the same work's document is there; `"new"`: the name is free; `"replace"`: publish over what is there.
+
+    Raises:
+        OutputExistsError: something else is there, and neither option lets it be replaced.
+    """
+    where = folder.locate(path)
+    if not folder.exists(path):
+        return "new"
+    if folder.is_folder(path):
+        raise OutputExistsError(
+            f"{where}: is a folder. Name a file, for example {folder.locate(path + '/stats.json')}."
+        )
+    try:
+        data = folder.read(path)
+        document = unseal(data, where, kind)
+        different = next((key for key, value in expected.items() if document.get(key) != value), None)
+        if different is None:
+            return "done"
+        ours, problem = True, f"holds the result of other work: '{different}' differs."
+    except (IntegrityError, StorageError) as error:
+        ours = not isinstance(error, StorageError) and f'"kind":"{kind}"'.encode() in data
+        problem = f"holds a damaged {kind} document: {error}" if ours else f"holds something else: {error}"
+    if not overwrite and not (update and ours):
+        raise OutputExistsError(f"{where}: {problem} Choose another output, or give --overwrite to replace it.")
+    return "replace"
