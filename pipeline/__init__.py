@@ -1,1 +1,1 @@
-"""The vocabulary every stage shares: records, canonical pixels, manifests, storage, configuration. Imports no engine."""
+"""The vocabulary every stage shares: records, canonical pixels, manifests, storage, configuration; no engine."""

@@ -31,7 +31,7 @@ def row_digest(row: Mapping[str, Any], pixels: Array) -> bytes:
 
 
 def combine(digests: Iterable[bytes]) -> str:
-    """One sha256, in hex, of digests in the order given: of the rows of a part, then of the parts by split and number."""
+    """One sha256, in hex, of digests in the order given: of a part's rows, then of the parts by split and number."""
     total = hashlib.sha256()
     for digest in digests:
         total.update(digest)

@@ -8,7 +8,7 @@
     ├── OutputExistsError         exit 1   an output holds something else and `--overwrite` was not given
     ├── IntegrityError            exit 1   bytes differ from what a manifest says, or a manifest is not valid
     ├── DataError                 exit 1   the data cannot give the result asked for (empty class, too many rejects)
-    └── EnvironmentError_         exit 1   the machine lacks something (Java, a package, memory)
+    └── SetupError         exit 1   the machine lacks something (Java, a package, memory)
 
 This file must hold no behaviour beyond the messages: turning an error into an exit code is `pipeline.cli`'s work.
 """
@@ -18,10 +18,10 @@ from __future__ import annotations
 __all__ = [
     "ConfigError",
     "DataError",
-    "EnvironmentError_",
     "ImageError",
     "IntegrityError",
     "OutputExistsError",
+    "SetupError",
     "StorageError",
     "TelltaleError",
     "UsageError",
@@ -77,5 +77,5 @@ class DataError(TelltaleError):
     """The data cannot give the result that was asked for."""
 
 
-class EnvironmentError_(TelltaleError):
+class SetupError(TelltaleError):
     """The machine lacks something that the command needs (Java, a package, memory)."""

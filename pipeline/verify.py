@@ -82,7 +82,7 @@ def verify(run_dir: str) -> Outcome:
         except TelltaleError as error:
             outcome.note("FAILED", link.kind, str(error))
     _note_raw(run.child("dataset"), documents.get("dataset"), outcome)
-    for path in _unknown(run, documents):
+    for path in unnamed(run, documents) if outcome.good else ():
         outcome.note("note", "", f"{run.locate(path)}: not part of the chain; `python -m pipeline.sweep` removes it")
     return outcome
 

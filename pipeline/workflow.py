@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pipeline.config import SECTIONS
-from pipeline.errors import ConfigError, EnvironmentError_
+from pipeline.errors import ConfigError, SetupError
 
 __all__ = ["CHECKS", "Stage", "Workflow", "stages"]
 
@@ -69,12 +69,12 @@ def spark_submit() -> str:
     """The `spark-submit` that belongs to this Python.
 
     Raises:
-        EnvironmentError_: pyspark is not installed here.
+        SetupError: pyspark is not installed here.
     """
     beside = Path(sys.executable).parent / "spark-submit"
     found = str(beside) if beside.exists() else shutil.which("spark-submit")
     if not found:
-        raise EnvironmentError_("spark-submit not found: install the extra with `pip install 'telltale[spark]'`.")
+        raise SetupError("spark-submit not found: install the extra with `pip install 'telltale[spark]'`.")
     return found
 
 

@@ -6,7 +6,10 @@ No room's own fixtures: those live in the room's folder.
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,18 @@ def _has_cuda() -> bool:
     import torch  # seconds to import, so only once a test asks for a GPU
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB, to run out of; the test is skipped where mounting one is not allowed."""
+    place = tmp_path / "tiny disk"
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(["mount", *options], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("mounting a small file system needs root")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
