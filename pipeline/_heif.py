@@ -21,9 +21,7 @@ __all__ = ["is_heif", "read"]
 
 _AVIF = {b"avif", b"avis"}
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-_EXIF_ITEM = re.compile(
-    rb"(infe[\x02\x03].{3}(?:.{4}|.{6}))Exif", re.DOTALL
-)  # version 2 has 2-byte ids, 3 has 4
+_EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{3}(?:.{4}|.{6}))Exif", re.DOTALL)  # version 2 has 2-byte ids, 3 has 4
 
 
 def is_heif(data: bytes) -> bool:
@@ -42,9 +40,7 @@ def read(data: bytes) -> Layout:
 
 def _open_avif(data: bytes, has_exif: bool) -> Layout:
     if not features.check("avif"):
-        raise ImageError(
-            "unsupported_format", "this Pillow was built without AVIF: install Pillow from its wheels"
-        )
+        raise ImageError("unsupported_format", "this Pillow was built without AVIF: install Pillow from its wheels")
     image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
     if image.n_frames > 1:
         raise ImageError("animated", "animated AVIF: extract one frame and use that")
@@ -61,9 +57,7 @@ def _open_heif(data: bytes, has_exif: bool) -> Layout:
     try:
         import pillow_heif
     except ImportError:
-        raise ImageError(
-            "unsupported_format", "HEIF pictures need a package: pip install pillow-heif"
-        ) from None
+        raise ImageError("unsupported_format", "HEIF pictures need a package: pip install pillow-heif") from None
     container = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True, bgr_mode=False)
     if len(container) != 1:
         raise ImageError("animated", f"HEIF with {len(container)} pictures: extract one and use that")

@@ -41,7 +41,6 @@ class _Header:
     components: tuple[int, ...] = ()
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
     exif: bytes | None = None
-    adobe: bool = False
 
 
 def read(data: bytes) -> Layout:
@@ -84,7 +83,7 @@ def _load(data: bytes, header: _Header) -> Pixels:
         inks: Pixels = simplejpeg.decode_jpeg(data, "CMYK", strict=True)
     except ValueError as error:
         raise _decoder_error(error) from None
-    return cmyk_to_rgb(255 - inks if header.adobe else inks)  # Adobe stores light, not ink
+    return cmyk_to_rgb(255 - inks)  # JPEGs hold light instead of ink, as Adobe began it; Pillow and browsers agree
 
 
 def _decoder_error(error: ValueError) -> ImageError:
@@ -153,8 +152,6 @@ def _read_segment(header: _Header, marker: int, body: bytes) -> None:
         raise unsupported_pixels("lossless or hierarchical JPEG")
     elif marker == 0xE1 and header.exif is None and body.startswith(b"Exif\0\0"):
         header.exif = body[6:]
-    elif marker == 0xEE and body.startswith(b"Adobe"):
-        header.adobe = True
 
 
 def _read_tables(header: _Header, body: bytes) -> None:

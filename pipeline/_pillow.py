@@ -43,9 +43,7 @@ def strictly(decoder: Callable[[], _Result]) -> _Result:
         raise
     except Exception as error:  # on damaged files Pillow raises almost any type
         text = f"{type(error).__name__}: {error}"
-        raise (truncated if "truncated" in text.lower() else corrupt)(
-            f"picture data not decodable ({text})"
-        ) from None
+        raise (truncated if "truncated" in text.lower() else corrupt)(f"picture data not decodable ({text})") from None
 
 
 def _load(plugin: Plugin, data: bytes, size: tuple[int, int]) -> Pixels:

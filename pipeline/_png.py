@@ -83,26 +83,13 @@ def _check(kept: list[bytes], kinds: list[bytes]) -> tuple[int, int]:
     if data_chunks == 0:
         raise corrupt("PNG without picture data")
     first = kinds.index(b"IDAT")
-    if (
-        kinds[first:] != [b"IDAT"] * data_chunks + [b"IEND"]
-        or kinds.count(b"PLTE") > 1
-        or kinds.count(b"tRNS") > 1
-    ):
+    if kinds[first:] != [b"IDAT"] * data_chunks + [b"IEND"] or kinds.count(b"PLTE") > 1 or kinds.count(b"tRNS") > 1:
         raise corrupt("PNG with its chunks in a wrong order")
     width, height, depth, colour, compression, filters, interlace = struct.unpack(">IIBBBBB", kept[0][8:21])
-    if (
-        not width
-        or not height
-        or depth not in _DEPTHS.get(colour, ())
-        or compression
-        or filters
-        or interlace > 1
-    ):
+    if not width or not height or depth not in _DEPTHS.get(colour, ()) or compression or filters or interlace > 1:
         raise corrupt("PNG header with impossible values")
     if colour == 3 and b"PLTE" not in kinds:
         raise corrupt("PNG without its palette")
     if b"tRNS" in kinds and colour in (0, 2) and depth != 8:
-        raise unsupported_pixels(
-            f"PNG with one transparent colour of {depth} bits"
-        )  # Pillow compares at 8 bits
+        raise unsupported_pixels(f"PNG with one transparent colour of {depth} bits")  # Pillow compares at 8 bits
     return width, height

@@ -5,8 +5,9 @@ with too few strips does not cover. So this module checks that every strip or ti
 there are as many as the size asks for, and appends a directory that holds nothing but the tags which decide
 pixels.
 
-Only lossless compressions that report missing data are taken: none, LZW, Deflate, PackBits. JPEG inside TIFF,
-the fax codings and the rest only warn, inside libtiff, where nobody hears it.
+Only lossless compressions that report missing data are taken: none, LZW, Deflate. PackBits, JPEG inside TIFF,
+the fax codings and the rest only warn, inside libtiff, where nobody hears it. (What libtiff has to say of damaged
+LZW and Deflate data it also writes to standard error; Pillow offers no way to silence it.)
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _PICTURE_TAGS = (
 )
 _SINGLE = (_COMPRESSION, _PHOTOMETRIC, 266, _SAMPLES, _ROWS, _PLANAR, 317, _TILE_WIDTH, _TILE_HEIGHT)
 _EXIF, _POINTERS = 34665, (330, 34665, 34853)  # sub-pictures, EXIF, GPS
-_RAW, _STRICT_COMPRESSIONS = 1, (1, 5, 8, 32946, 32773)
+_RAW, _STRICT_COMPRESSIONS = 1, (1, 5, 8, 32946)
 _PHOTOMETRICS = (0, 1, 2, 3, 5)  # grey (both ways round), RGB, palette, CMYK
 
 
@@ -86,15 +87,17 @@ def _check_kind(directory: Directory) -> None:
     if compression not in _STRICT_COMPRESSIONS:
         raise ImageError(
             "unsupported_format",
-            f"TIFF of compression {compression}: save it uncompressed, or with LZW or Deflate, or as PNG",
+            f"TIFF of compression {compression}: save it uncompressed, with LZW or Deflate, or as PNG",
         )
     if directory.integer(_PHOTOMETRIC, -1) not in _PHOTOMETRICS:
         raise unsupported_pixels("TIFF that is neither grey, RGB, palette nor CMYK")
     if set(directory.integers(_FORMAT, (1,))) != {1}:
         raise unsupported_pixels("TIFF of signed or floating-point samples")
-    bits = set(directory.integers(_BITS, (1,)))
-    if len(bits) != 1 or not bits <= {1, 2, 4, 8, 16}:
-        raise unsupported_pixels(f"TIFF with {sorted(bits)} bits a sample")
+    bits, samples = directory.integers(_BITS, (1,)), directory.integer(_SAMPLES, 1)
+    if len(set(bits)) != 1 or bits[0] not in (1, 2, 4, 8, 16):
+        raise unsupported_pixels(f"TIFF with {bits[:8]} bits a sample")
+    if not 1 <= samples <= 6 or len(bits) not in (1, samples) or directory.integer(_PLANAR, 1) not in (1, 2):
+        raise unsupported_pixels(f"TIFF with {samples} samples a pixel in an unusual arrangement")
 
 
 def _check_coverage(directory: Directory, width: int, height: int) -> None:
@@ -105,27 +108,21 @@ def _check_coverage(directory: Directory, width: int, height: int) -> None:
     bits = samples * directory.integers(_BITS, (1,))[0]
     if _TILES in directory.tags:
         across, down = directory.integer(_TILE_WIDTH, 0), directory.integer(_TILE_HEIGHT, 0)
+        starts, lengths = directory.integers(_TILES), directory.integers(_TILE_BYTES)
         if not across or not down or across * down > 4 * width * height + 2**20:
             raise corrupt("TIFF with tiles of an impossible size")
-        count = -(-width // across) * -(-height // down) * planes
-        needed = [(across * bits + 7) // 8 * down] * count if count <= len(directory.data) else []
-        starts, lengths = directory.integers(_TILES), directory.integers(_TILE_BYTES)
     else:
-        rows = min(directory.integer(_ROWS, height), height) or height
-        strips = -(-height // rows)
-        row_bytes = (width * bits + 7) // 8
-        needed = ([row_bytes * rows] * (strips - 1) + [row_bytes * (height - rows * (strips - 1))]) * min(
-            planes, 8
-        )
-        count = strips * planes
+        across, down = width, min(directory.integer(_ROWS, height) or height, height)
         starts, lengths = directory.integers(_STRIPS), directory.integers(_STRIP_BYTES)
-    if len(starts) != count or len(lengths) != count:
-        raise corrupt(f"TIFF with {min(len(starts), len(lengths))} strips or tiles instead of {count}")
-    if 0 in lengths:
-        raise corrupt("TIFF with an empty strip or tile")
-    if directory.integer(_COMPRESSION, _RAW) == _RAW and any(
-        length < need for length, need in zip(lengths, needed, strict=True)
-    ):
+    in_plane = -(-width // across) * -(-height // down)
+    if not len(starts) == len(lengths) == in_plane * planes:
+        raise corrupt(f"TIFF with {len(starts)} strips or tiles instead of {in_plane * planes}")
+    needed = [(across * bits + 7) // 8 * down] * in_plane
+    if _TILES not in directory.tags:  # the last strip ends with the picture, the last tile does not
+        needed[-1] = (across * bits + 7) // 8 * (height - down * (in_plane - 1))
+    if directory.integer(_COMPRESSION, _RAW) != _RAW:
+        needed = [1] * in_plane
+    if any(length < need for length, need in zip(lengths, needed * planes, strict=True)):
         raise corrupt("TIFF with a strip or tile that is too short")
 
 

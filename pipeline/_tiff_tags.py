@@ -17,7 +17,7 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class Tag:
-    """One directory entry: `entry` holds its 12 bytes as they stand in the file, `start` is its value's place."""
+    """One directory entry: `entry` is its 12 bytes as they stand in the file, `start` its value's place."""
 
     kind: int
     count: int

@@ -30,9 +30,7 @@ def photo(seed: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uin
         cells = (max(2, (2**octave * height) // max(width, height)), 2**octave)
         for channel in range(3):
             coarse = Image.fromarray(rng.standard_normal(cells).astype(np.float32))
-            total[..., channel] += (
-                np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) / octave
-            )
+            total[..., channel] += np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) / octave
     total = 0.6 * total + 0.4 * total.mean(axis=2, keepdims=True)  # the channels of photographs go together
     base = np.clip(128 + 48 * total, 0, 255).astype(np.uint8)
     picture = Image.fromarray(base)
@@ -125,9 +123,4 @@ def png_bomb(width: int = 60_000, height: int = 60_000) -> bytes:
     """A small PNG whose header promises width x height pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     packed = zlib.compress(bytes(3 * 10_000_000), 9)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", header)
-        + png_chunk(b"IDAT", packed)
-        + png_chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", packed) + png_chunk(b"IEND", b"")
