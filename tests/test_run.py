@@ -1,0 +1,203 @@
+"""The whole way by `pipeline.run`: every promise about the chain, on real engines and a small set."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.verify import CHAIN
+from tests.runs import MANIFESTS, make_workflow, manifests, run, run_killed
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workflow(tmp_path_factory.mktemp("whole way"))
+
+
+@pytest.fixture(scope="module")
+def finished(workflow: Path) -> tuple[Path, float]:
+    """A run that nothing disturbed, and the seconds it took."""
+    started, run_dir = time.monotonic(), workflow.parent / "run"
+    outcome = run(workflow, run_dir)
+    assert outcome.returncode == 0, outcome.stderr
+    return run_dir, time.monotonic() - started
+
+
+def _verify(run_dir: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.verify", str(run_dir)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_run_leaves_its_folders_and_a_chain_that_holds(finished: tuple[Path, float]) -> None:
+    run_dir, _ = finished
+    assert {path.name for path in run_dir.iterdir()} == {"dataset", "stats.json", "shards", "model", "report", "logs"}
+    outcome = _verify(run_dir)
+    assert outcome.returncode == 0, outcome.stdout
+    assert [line.split()[:2] for line in outcome.stdout.splitlines()[:-1]] == [
+        *(["ok", link.kind] for link in CHAIN),
+        ["ok", "raw"],
+    ]
+    swept = subprocess.run(
+        [sys.executable, "-m", "pipeline.sweep", str(run_dir)], capture_output=True, text=True, check=False
+    )
+    assert (swept.returncode, swept.stdout) == (0, "")
+
+
+def test_nothing_vanishes_on_the_way(finished: tuple[Path, float]) -> None:
+    run_dir, _ = finished
+    counts = json.loads((run_dir / "dataset/manifest.json").read_bytes())["counts"]
+    assert counts["files"] == counts["rows"] + counts["duplicates"] + counts["rejected"] == 92
+    rows = json.loads((run_dir / "shards/manifest.json").read_bytes())["counts"]["rows"]
+    splits = {name: split["rows"] for name, split in counts["splits"].items()}
+    assert rows == {**splits, "train": 4 * splits["train"]}
+
+
+def test_no_manifest_holds_a_path_a_host_or_a_time(finished: tuple[Path, float], workflow: Path) -> None:
+    run_dir, _ = finished
+    for name in MANIFESTS:
+        text = (run_dir / name).read_text()
+        assert str(workflow.parent) not in text
+        assert os.uname().nodename not in text
+    onnx = (run_dir / "model/model.onnx").read_bytes()
+    assert b"site-packages" not in onnx
+    assert str(Path(sys.prefix).parent).encode() not in onnx
+
+
+def test_a_second_run_does_nothing(finished: tuple[Path, float], workflow: Path) -> None:
+    run_dir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if "logs" not in path.parts}
+    outcome = run(workflow, run_dir)
+    assert outcome.returncode == 0, outcome.stderr
+    assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if "logs" not in path.parts} == before
+
+
+def _flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def test_one_flipped_byte_in_any_file_is_named(finished: tuple[Path, float], workflow: Path) -> None:
+    """Every file of the run outside logs/, and raw pictures of each source: first, last and a random byte."""
+    run_dir, _ = finished
+    raw = [
+        folder_files[0]
+        for folder in (workflow.parent / "raw pictures #1").glob("*/*")
+        if (folder_files := sorted(folder.iterdir()))
+    ]
+    files = [path for path in sorted(run_dir.rglob("*")) if path.is_file() and "logs" not in path.parts]
+    assert {path.suffix for path in files} >= {".parquet", ".json", ".onnx", ".safetensors", ".html"}
+    draw = random.Random(0)
+    for path in files + raw:
+        original = path.read_bytes()
+        for position in (0, len(original) - 1, draw.randrange(len(original))):
+            _flip(path, position)
+            outcome = _verify(run_dir)
+            path.write_bytes(original)
+            assert outcome.returncode == 1, f"{path} at {position}: {outcome.stdout}"
+            assert path.name in outcome.stdout, f"{path} at {position}: {outcome.stdout}"
+            assert "Traceback" not in outcome.stderr
+    assert _verify(run_dir).returncode == 0
+
+
+def _kill_and_run_again(workflow: Path, finished: tuple[Path, float], kills: int, folder: Path) -> None:
+    undisturbed, seconds = finished
+    draw, killed = random.Random(kills), 0
+    for number in range(kills):
+        run_dir, moment = folder / f"run {number}", draw.uniform(0, seconds)
+        killed += run_killed(workflow, run_dir, moment)
+        outcome = run(workflow, run_dir)
+        assert outcome.returncode == 0, f"killed after {moment:.1f} s: {outcome.stderr}"
+        assert manifests(run_dir) == manifests(undisturbed), f"killed after {moment:.1f} s"
+        print(f"kill {number + 1}/{kills} after {moment:.1f} s of {seconds:.1f} s: the same manifests")
+    assert killed > kills / 2
+
+
+def test_a_killed_run_ends_with_the_same_manifests(
+    workflow: Path, finished: tuple[Path, float], tmp_path: Path
+) -> None:
+    _kill_and_run_again(workflow, finished, 2, tmp_path)
+
+
+@pytest.mark.kill_full
+def test_twenty_killed_runs_end_with_the_same_manifests(
+    workflow: Path, finished: tuple[Path, float], tmp_path: Path
+) -> None:
+    _kill_and_run_again(workflow, finished, 20, tmp_path)
+
+
+def test_a_changed_setting_redoes_what_depends_on_it_and_no_more(workflow: Path, finished: tuple[Path, float]) -> None:
+    run_dir, _ = finished
+    before = manifests(run_dir)
+    outcome = run(workflow, run_dir, "--set", "evaluation.bootstrap=60")
+    assert outcome.returncode == 0, outcome.stderr
+    after = manifests(run_dir)
+    assert [name for name in MANIFESTS if before[name] != after[name]] == ["report/report.json"]
+    assert run(workflow, run_dir).returncode == 0
+    assert manifests(run_dir) == before
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(workflow: Path, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    with (tmp_path / "logs" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcome = run(workflow, tmp_path)
+    assert outcome.returncode == 2
+    assert "another pipeline.run is at work there" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("training.epoch=1", "did you mean 'epochs'"),
+        ("ingest.split.fraction=1", "did you mean 'split.fractions'"),
+        ("augment.variants=[identity, flop]", "flop"),
+        ("evaluation.bootstrap=many", "bootstrap"),
+        ("train.epochs=1", "unknown key 'train'"),
+        ("training=1", "name a key of the section"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_any_work(workflow: Path, tmp_path: Path, item: str, message: str) -> None:
+    outcome = run(workflow, tmp_path / "run", "--set", item)
+    assert outcome.returncode == 2, outcome.stderr
+    assert message in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("version", "message"), [(None, "Java not found"), ("11.0.2", "Java 11")])
+def test_missing_and_old_java_are_told_plainly(
+    workflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, message: str
+) -> None:
+    java = tmp_path / "java" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    if version:
+        java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+        java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "java"))
+    outcome = run(workflow, tmp_path / "run")
+    assert outcome.returncode == 1
+    assert message in outcome.stderr
+    assert "openjdk-17" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_the_commands_are_shown_without_running_any(workflow: Path, tmp_path: Path) -> None:
+    outcome = run(workflow, tmp_path / "run", "--dry-run")
+    assert outcome.returncode == 0
+    assert [
+        word
+        for word in ("ingest.py", "mapreduce.stats", "augment.py", "training.run", "evaluation.run")
+        if word in outcome.stdout
+    ]
+    assert not (tmp_path / "run").exists()
