@@ -19,15 +19,19 @@ from pipeline._jpeg import cmyk_to_rgb
 from pipeline._layout import Pixels, corrupt, truncated, unsupported_pixels
 from pipeline.errors import ImageError, TelltaleError
 
-__all__ = ["Plugin", "load", "over_white", "strictly", "to_rgb"]
+__all__ = ["Check", "Plugin", "load", "over_white", "strictly", "to_rgb"]
 
 Plugin = Callable[[io.BytesIO], ImageFile.ImageFile]
+Check = Callable[[Image.Image], None]
 _Result = TypeVar("_Result")
 
 
-def load(plugin: Plugin, data: bytes, size: tuple[int, int]) -> Pixels:
-    """uint8 RGB (height, width, 3) of a file of that size; `ImageError` if Pillow finds anything wrong."""
-    return strictly(lambda: _load(plugin, data, size))
+def load(plugin: Plugin, data: bytes, size: tuple[int, int], check: Check | None = None) -> Pixels:
+    """uint8 RGB (height, width, 3) of a file of that size; `ImageError` if Pillow finds anything wrong.
+
+    `check` sees the decoded samples, before they become RGB, and raises what it finds wrong with them.
+    """
+    return strictly(lambda: _load(plugin, data, size, check))
 
 
 def strictly(decoder: Callable[[], _Result]) -> _Result:
@@ -46,7 +50,7 @@ def strictly(decoder: Callable[[], _Result]) -> _Result:
         raise (truncated if "truncated" in text.lower() else corrupt)(f"picture data not decodable ({text})") from None
 
 
-def _load(plugin: Plugin, data: bytes, size: tuple[int, int]) -> Pixels:
+def _load(plugin: Plugin, data: bytes, size: tuple[int, int], check: Check | None) -> Pixels:
     image = plugin(io.BytesIO(data))
     if image.size != size:
         raise corrupt(f"size {image.size} differs from the header's {size}")
@@ -57,6 +61,8 @@ def _load(plugin: Plugin, data: bytes, size: tuple[int, int]) -> Pixels:
     image.load()
     if image.mode == "P" and int(np.asarray(image).max()) >= colours:
         raise corrupt("pixels of a colour that the palette does not have")
+    if check is not None:
+        check(image)
     return to_rgb(image)
 
 

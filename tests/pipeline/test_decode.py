@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +19,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from pipeline.decode import DecodeLimits, decode, decode_canonical
-from tests.pictures import HEIGHT, WIDTH, encoded, exif, photo, picture, png16
+from tests.pictures import HEIGHT, WIDTH, encoded, exif, photo, picture, png16, png_chunk
 
 Turn = Image.Transpose
 # What a camera did to an upright picture before it wrote this EXIF orientation (the inverse of what a reader must do).
@@ -48,6 +50,10 @@ def over_white(rgba: Image.Image) -> np.ndarray:
     return np.floor(colour * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
 
 
+def sha256(pixels: np.ndarray) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
 def stored(pixels: np.ndarray, fmt: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, fmt, **options)
@@ -68,14 +74,14 @@ def test_lossless_files_decode_to_the_exact_pixels(kind: str) -> None:
 @pytest.mark.parametrize("fmt", ["JPEG", "WEBP", "AVIF", "HEIF"])
 def test_lossy_files_decode_to_nearly_the_same_pixels(fmt: str) -> None:
     pixels, original = decode(encoded(1, fmt, quality=95))
-    assert (pixels.shape, pixels.dtype, original.format) == ((HEIGHT, WIDTH, 3), np.uint8, fmt)
+    assert (pixels.shape, pixels.dtype, original.format) == ((HEIGHT, WIDTH, 3), np.dtype(np.uint8), fmt)
     assert np.abs(pixels.astype(int) - photo(1)).mean() < 6
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF"])
 def test_pixels_are_contiguous_and_writeable(fmt: str) -> None:
     pixels, _ = decode(encoded(1, fmt))
-    assert (pixels.flags.c_contiguous, pixels.flags.writeable, pixels.dtype) == (True, True, np.uint8)
+    assert (pixels.flags.c_contiguous, pixels.flags.writeable, pixels.dtype) == (True, True, np.dtype(np.uint8))
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -130,7 +136,7 @@ def test_heif_rotation_is_undone(orientation: int) -> None:
 )
 def test_unreadable_exif_is_ignored(fmt: str, block: bytes) -> None:
     prefix = b"Exif\0\0" if fmt == "JPEG" and not block.startswith(b"Exif") else b""
-    options = {"lossless": True} if fmt == "WEBP" else {}
+    options: dict[str, Any] = {"lossless": True} if fmt == "WEBP" else {}
     pixels, original = decode(encoded(4, fmt, exif=prefix + block, **options))
     assert np.array_equal(pixels, decode(encoded(4, fmt, **options))[0])
     assert original.has_exif
@@ -195,6 +201,37 @@ def test_transparent_colour_becomes_white() -> None:
     assert np.array_equal(decode(encoded(6, "PNG", transparency=key))[0], expected)
 
 
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def interlaced_png(pixels: np.ndarray) -> bytes:
+    """An Adam7 PNG of uint8 (H, W) or (H, W, 3), which Pillow cannot write."""
+    height, width = pixels.shape[:2]
+    rows = [row for top, left, down, right in ADAM7 for row in pixels[top::down, left::right] if row.size]
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if pixels.ndim == 2 else 2, 0, 0, 1)
+    packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, body) for kind, body in chunks)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 35), (37, 40), (100, 39)])
+@pytest.mark.parametrize("black", [False, True])
+def test_interlaced_png_decodes(size: tuple[int, int], black: bool) -> None:
+    source = photo(6, *size) * (not black)
+    assert np.array_equal(decode(interlaced_png(source))[0], source)
+    grey = np.ascontiguousarray(source[..., 0])
+    assert np.array_equal(decode(interlaced_png(grey))[0], np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
+def test_black_png_is_not_taken_for_an_incomplete_one(mode: str) -> None:
+    image = Image.new(mode, (35, 33))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    pixels, _ = decode(buffer.getvalue())
+    assert (pixels == (255 if mode.endswith("A") else 0)).all()
+
+
 @pytest.mark.parametrize("mode", ["I;16", "I;16B"])
 @pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
 def test_upper_byte_of_16_bit_grey_counts(fmt: str, mode: str) -> None:
@@ -255,7 +292,7 @@ def test_bytes_after_the_end_are_allowed(fmt: str) -> None:
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_colour_profile_is_ignored(fmt: str) -> None:
-    options = {"lossless": True} if fmt == "WEBP" else {}
+    options: dict[str, Any] = {"lossless": True} if fmt == "WEBP" else {}
     with_profile = encoded(9, fmt, icc_profile=b"no profile at all", **options)
     assert np.array_equal(decode(with_profile)[0], decode(encoded(9, fmt, **options))[0])
 
@@ -278,10 +315,10 @@ def test_limits_admit_exactly_what_they_say() -> None:
 
 def test_many_threads_get_the_same_pixels_and_leave_no_trace() -> None:
     files = [encoded(seed, fmt) for seed in range(4) for fmt in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "AVIF", "HEIF")]
-    alone = [hashlib.sha256(decode(data)[0]).hexdigest() for data in files]
+    alone = [sha256(decode(data)[0]) for data in files]
     filters, openers = list(warnings.filters), set(Image.OPEN)
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda data: hashlib.sha256(decode(data)[0]).hexdigest(), files * 5))
+        together = list(pool.map(lambda data: sha256(decode(data)[0]), files * 5))
     assert together == alone * 5
     assert (list(warnings.filters), set(Image.OPEN)) == (filters, openers)
 
@@ -305,4 +342,4 @@ def test_jpeg_pixels_do_not_depend_on_the_cpu(setting: str) -> None:
     )
     environment = {**os.environ, setting: "1"}
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True, env=environment)
-    assert done.stdout.decode().strip() == hashlib.sha256(simplejpeg.decode_jpeg(data)).hexdigest()
+    assert done.stdout.decode().strip() == sha256(simplejpeg.decode_jpeg(data))
