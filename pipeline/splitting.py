@@ -1,0 +1,212 @@
+"""Splitting: every group of pictures goes to train, val, test or ood as a whole.
+
+- `exact`: within a stratum (the same set of labels and sources) the groups are put in an order drawn by the seed and
+  laid end to end on a circle of which each split owns its fraction, beginning at an angle drawn for the stratum; a
+  group goes where its middle lies. So each split gets its fraction of the pictures to within one group a stratum, and
+  many tiny strata together come out right too.
+- `hash`: a picture's split is a pure function of the seed and of its name (its explicit group if the list gives one,
+  otherwise its own sha256). It never depends on other pictures, so nothing that joins the lake later moves it to
+  another split. What near-duplicates drew apart cannot all stay: those drawn for the earliest of train, val, test
+  stay, the others are withdrawn (and listed). So train rows are permanent, and a test picture may vanish when a
+  near-duplicate falls into train, but never changes sides. Matched pairs should carry an explicit group: then nothing
+  is withdrawn.
+
+Splits that are given (a list's column, a layout's folders, `ood_sources`) win over both: the group goes to the most
+held-out one of them, ood > test > val > train. Only test and ood may share a group: an ood generator's re-synthesis
+of a test photograph. This module must not know of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from pipeline.config import between
+from pipeline.errors import ConfigError, DataError
+from pipeline.records import LABELS
+
+__all__ = ["FIT", "Fractions", "Member", "Split", "assign_splits", "surplus"]
+
+FIT: Final = "fit"
+"""A given split that means train or val, in the proportion of the fractions (CIFAKE's `train` folder)."""
+
+_HELD_OUT: Final = ("train", "val", "test", "ood")  # later is more held-out
+_DRAWN: Final = _HELD_OUT[:3]
+_UNIT: Final = 10**9
+
+Stratum = tuple[tuple[tuple[int, str], ...], bool]
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """How much of the pictures each split gets; together 1. ood is never drawn."""
+
+    train: float = between(0.0, 1.0, 0.8)
+    val: float = between(0.0, 1.0, 0.1)
+    test: float = between(0.0, 1.0, 0.1)
+
+    def __post_init__(self) -> None:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ConfigError(f"split.fractions: train + val + test must be 1, not {total:g}.")
+
+    def thresholds(self, fit: bool = False) -> tuple[int, int]:
+        """Where train ends and val ends, in units of 1e-9; with `fit`, test has nothing."""
+        train, val = self.train, self.val
+        if fit:
+            train, val = (train / (train + val), val / (train + val)) if train + val else (1.0, 0.0)
+        return round(train * _UNIT), _UNIT if fit else round((train + val) * _UNIT)
+
+
+@dataclass(frozen=True)
+class Split:
+    """How pictures are split (see the module).
+
+    Attributes:
+        method: `exact` or `hash`.
+        fractions: of train, val and test.
+        seed: another one gives another draw.
+        ood_sources: sources of which every picture goes to ood.
+        train_per_label: keep exactly so many training pictures of each label; the surplus is left out and listed.
+    """
+
+    method: Literal["exact", "hash"] = "exact"
+    fractions: Fractions = field(default_factory=Fractions)
+    seed: int = 0
+    ood_sources: tuple[str, ...] = ()
+    train_per_label: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A picture of a group, as splitting sees it.
+
+    Attributes:
+        label, source: its own.
+        given: the splits given for it and for its exact copies: of train, val, test, ood, `FIT`.
+        names: what `hash` draws by: the explicit groups of it and its copies, or its image_id.
+    """
+
+    label: int
+    source: str
+    given: frozenset[str]
+    names: tuple[str, ...]
+
+
+def assign_splits(groups: Sequence[tuple[str, Sequence[Member]]], setting: Split) -> tuple[list[list[str | None]], int]:
+    """The split of every member of every group.
+
+    Args:
+        groups: (group_id, members), in any order.
+        setting: how.
+
+    Returns:
+        for each group its members' splits, None for a member withdrawn by `hash`; and the number of groups of which
+        some member was moved from the split given for it.
+    """
+    result: list[list[str | None]] = [[] for _ in groups]
+    strata: dict[Stratum, list[int]] = {}
+    moved = 0
+    for index, (_, members) in enumerate(groups):
+        fixed = _given(members)
+        if fixed is not None:
+            result[index] = list(fixed)
+            moved += any(_was_moved(m, split) for m, split in zip(members, fixed, strict=True))
+        elif setting.method == "hash":
+            result[index] = _by_hash(members, setting)
+        else:
+            stratum = (tuple(sorted({(m.label, m.source) for m in members})), _fit(members))
+            strata.setdefault(stratum, []).append(index)
+    for stratum, indexes in strata.items():
+        for index, split in _by_count(stratum, indexes, groups, setting):
+            result[index] = [split] * len(groups[index][1])
+    return result, moved
+
+
+def _fit(members: Sequence[Member]) -> bool:
+    return any(FIT in member.given for member in members)
+
+
+def _given(members: Sequence[Member]) -> list[str] | None:
+    """The splits that follow from those given, or None when none is."""
+    own = [max(member.given - {FIT}, key=_HELD_OUT.index, default=None) for member in members]
+    best = max((split for split in own if split), key=_HELD_OUT.index, default=None)
+    if best is None:
+        return None
+    return [("ood" if split == "ood" else "test") if best == "ood" else best for split in own]
+
+
+def _was_moved(member: Member, split: str) -> bool:
+    return any(split not in (_DRAWN[:2] if given == FIT else (given,)) for given in member.given)
+
+
+def _number(text: str) -> int:
+    """64 bits drawn by a text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _place(position: int, whole: int, thresholds: tuple[int, int]) -> str:
+    """The split that owns a place on the circle, `position / whole` of the way round; whole numbers, so exact."""
+    return _DRAWN[sum(position * _UNIT >= threshold * whole for threshold in thresholds)]
+
+
+def _by_hash(members: Sequence[Member], setting: Split) -> list[str | None]:
+    drawn = [
+        {
+            _place(
+                _number(f"telltale/split/{setting.seed}/{name}"),
+                1 << 64,
+                setting.fractions.thresholds(FIT in member.given),
+            )
+            for name in member.names
+        }
+        for member in members
+    ]
+    kept = min((split for splits in drawn for split in splits), key=_DRAWN.index)
+    return [kept if splits == {kept} else None for splits in drawn]
+
+
+def _by_count(
+    stratum: Stratum,
+    indexes: Sequence[int],
+    groups: Sequence[tuple[str, Sequence[Member]]],
+    setting: Split,
+) -> Iterator[tuple[int, str]]:
+    order = sorted(indexes, key=lambda i: hashlib.sha256(f"{setting.seed}/{groups[i][0]}".encode()).digest())
+    whole = 2 * sum(len(groups[index][1]) for index in order)
+    thresholds = setting.fractions.thresholds(stratum[-1])
+    position = (_number(f"telltale/stratum/{setting.seed}/{stratum!r}") * whole) >> 64
+    for index in order:
+        size = len(groups[index][1])
+        yield index, _place((position + size) % whole, whole, thresholds)
+        position += 2 * size
+
+
+def surplus(rows: Sequence[tuple[str, int, str, str]], setting: Split) -> set[int]:
+    """The training pictures beyond `train_per_label`: whole groups as far as possible, in an order drawn by the seed.
+
+    Args:
+        rows: (split, label, group_id, image_id) of every row.
+        setting: the number, if any.
+
+    Returns:
+        positions in `rows`.
+
+    Raises:
+        DataError: there are fewer training pictures of a label than asked for.
+    """
+    wanted, over = setting.train_per_label, set[int]()
+    if wanted is None:
+        return over
+    for label, name in enumerate(LABELS):
+        mine = [index for index, row in enumerate(rows) if row[:2] == ("train", label)]
+        if len(mine) < wanted:
+            raise DataError(
+                f"split.train_per_label is {wanted}, but train has only {len(mine)} {name} pictures. Add pictures, "
+                "lower it, or raise split.fractions.train."
+            )
+        mine.sort(key=lambda index: (_number(f"telltale/surplus/{setting.seed}/{rows[index][2]}"), rows[index][3]))
+        over.update(mine[wanted:])
+    return over

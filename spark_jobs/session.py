@@ -1,0 +1,112 @@
+"""The Spark session that every job here starts, and what becomes of the errors of Spark.
+
+No master, memory size or host is set: `spark-submit` and its configuration decide. What is set here is only what a
+person left open, so that a job also runs as `python spark_jobs/….py`, on a machine without a network, and quietly.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from pipeline.errors import SetupError, TelltaleError
+from pipeline.java import check_java
+
+try:
+    from py4j.protocol import Py4JError
+    from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+except ImportError as error:  # pragma: no cover - the extra is not installed
+    raise SystemExit(
+        f"error: {error.name} is not installed: install the extra with `pip install 'telltale[spark]'`."
+    ) from error
+
+__all__ = ["parallelism", "raise_first", "session", "spark_errors"]
+
+T = TypeVar("T")
+
+_LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+
+
+def session(app_name: str) -> SparkSession:
+    """A Spark session; use it within `spark_errors()` and stop it at the end.
+
+    Raises:
+        SetupError: no Java, or the wrong Java.
+    """
+    check_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # the workers' Python is the driver's
+    SparkContext._ensure_initialized()  # the Java side is there from here on, so its logging can be turned down
+    _quiet()
+    conf = SparkConf().setAppName(app_name)
+    conf.setIfMissing("spark.master", "local[*]")
+    conf.setIfMissing("spark.ui.enabled", "false")
+    conf.setIfMissing("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+    conf.setIfMissing("spark.sql.shuffle.partitions", "8")
+    if conf.get("spark.master", "").startswith("local"):
+        for key, value in _LOCAL.items():
+            conf.setIfMissing(key, value)
+    chosen = conf.get("spark.pyspark.python", None)
+    if chosen:
+        os.environ["PYSPARK_PYTHON"] = chosen
+    spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def _quiet() -> None:
+    jvm = SparkContext._jvm
+    if jvm is not None:
+        jvm.org.apache.spark.util.Utils.initializeLogIfNecessary(False)  # else the first use would set the level back
+        log4j = jvm.org.apache.logging.log4j
+        log4j.core.config.Configurator.setRootLevel(log4j.Level.ERROR)
+
+
+@contextmanager
+def spark_errors() -> Iterator[None]:
+    """Turn what Spark raises into one line.
+
+    Raises:
+        TelltaleError: with the last line of what a worker raised.
+        SetupError: a worker or the Java side died.
+    """
+    try:
+        yield
+    except (Py4JError, PySparkException, ConnectionError) as error:
+        raise _explain(str(error)) from error
+
+
+def _explain(text: str) -> TelltaleError:
+    if "crashed" in text or "Py4JNetworkError" in text or "Connection refused" in text or "OutOfMemory" in text:
+        return SetupError(
+            "a Spark process ended before its work was done, most likely for want of memory. Give it more "
+            "(spark-submit --driver-memory / --executor-memory), or use fewer cores (--master local[1])."
+        )
+    found = re.findall(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)\b.*)$", text, flags=re.MULTILINE)
+    own = [line for line in found if not line.startswith(("Py4J", "SparkException", "PythonException"))]
+    reason = (own or found or text.strip().splitlines() or ["no reason given"])[-1 if own else 0]
+    return TelltaleError(f"Spark failed: {reason.strip()}. Run the same command again to continue.")
+
+
+def parallelism(spark: SparkSession, items: int, per_task: int) -> int:
+    """The number of tasks for so many items: by their number, but no core idle while there is something for it."""
+    return max(1, -(-items // per_task), min(items, spark.sparkContext.defaultParallelism))
+
+
+def raise_first(results: Iterable[T | TelltaleError]) -> list[T]:
+    """The results of tasks that return their errors as values, or the first error.
+
+    Raises:
+        TelltaleError: the first one among the results.
+    """
+    done: list[T] = []
+    for result in results:
+        if isinstance(result, TelltaleError):
+            raise result
+        done.append(result)
+    return done
