@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import dataclasses
 import fcntl
 import json
 import os
@@ -69,11 +70,11 @@ def _until(todo: list[Stage], last: str | None) -> list[Stage]:
 
 def _check_sets(sets: Sequence[str]) -> None:
     """Refuse `--set` keys that nobody would read."""
-    build_like = {"name", "input", "prepare", "spark_submit", "stats_runner", "demo", *CHECKS}
+    known = [field.name for field in dataclasses.fields(Workflow)]
     for item in sets:
         key = item.partition("=")[0].partition(".")[0]
-        if key not in build_like:
-            raise ConfigError(f"--set {item}: unknown key '{key}'; known: {', '.join(sorted(build_like))}.")
+        if key not in known:
+            raise ConfigError(f"--set {item}: unknown key '{key}'; known: {', '.join(known)}.")
 
 
 def _check_sections(config: str, sets: Sequence[str]) -> None:

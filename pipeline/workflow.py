@@ -22,6 +22,7 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 _PREPARERS: Final = {"demo": "training.demo_data"}
 
 CHECKS: Final = {
+    "demo": "training.demo_config",
     "ingest": "spark_jobs.ingest_config",
     "stats": "mapreduce.stats_config",
     "augment": "spark_jobs.augment_config",
