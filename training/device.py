@@ -1,0 +1,88 @@
+"""Where a run computes, and how it computes the same there every time.
+
+This module must not hold settings; it turns those of the configuration into torch's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.cli import say
+from pipeline.errors import SetupError
+from training.config import TrainingConfig
+
+__all__ = ["Compute", "choose", "reproducible"]
+
+_SWITCHES: Any = torch.utils.deterministic  # a module whose switches are properties, unknown to type checkers
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How to compute.
+
+    Attributes:
+        device: cpu or cuda.
+        threads: of torch on the CPU.
+        amp: mixed precision's type, or None.
+        channels_last: memory layout.
+        workers: loader processes.
+    """
+
+    device: torch.device
+    threads: int
+    amp: torch.dtype | None
+    channels_last: bool
+    workers: int
+
+
+def choose(config: TrainingConfig, recorded_threads: int | None = None) -> Compute:
+    """Decide what the configuration leaves open.
+
+    Args:
+        config: device, threads, amp, channels_last, workers.
+        recorded_threads: of the checkpoint that the run continues: it goes on with that number, so that its losses
+            stay those of a run that was never interrupted, unless the configuration names a number.
+
+    Raises:
+        SetupError: a GPU is asked for and there is none.
+    """
+    cores = len(os.sched_getaffinity(0))
+    on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    if on_gpu and not torch.cuda.is_available():
+        raise SetupError("device: cuda, but torch sees no GPU here: check the driver, or give --set device=auto")
+    if config.amp != "none" and not on_gpu:
+        say(f"amp: {config.amp} is for a GPU; this run is on the CPU, in float32.")
+    return Compute(
+        device=torch.device("cuda" if on_gpu else "cpu"),
+        threads=config.threads or recorded_threads or cores,
+        amp=_AMP.get(config.amp) if on_gpu else None,
+        channels_last=on_gpu if config.channels_last == "auto" else config.channels_last,
+        workers=(min(8, max(1, cores - 1)) if on_gpu else 0) if config.workers == "auto" else config.workers,
+    )
+
+
+@contextmanager
+def reproducible(compute: Compute) -> Iterator[None]:
+    """Inside, the same step on the same type of CPU gives the same bits; torch's settings are put back afterwards."""
+    threads = torch.get_num_threads()
+    algorithms = torch.are_deterministic_algorithms_enabled()
+    fill = _SWITCHES.fill_uninitialized_memory
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        torch.set_num_threads(compute.threads)
+        torch.use_deterministic_algorithms(compute.device.type == "cpu")
+        _SWITCHES.fill_uninitialized_memory = False  # a debugging aid that costs time
+        torch.backends.cudnn.benchmark = compute.device.type == "cuda"
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(algorithms)
+        _SWITCHES.fill_uninitialized_memory = fill
+        torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,86 @@
+"""What a run writes for people to watch: `metrics.jsonl`, TensorBoard events, `curves.png`, all outside the hash chain.
+
+After a resume nothing appears twice: what was logged past the checkpoint is dropped first. This module must not decide
+anything: a run without it would make the same bundle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final
+
+from torch.utils.tensorboard import SummaryWriter
+
+from pipeline.storage import Folder, local_path
+from training.curves import draw_curves
+
+__all__ = ["METRICS", "Logs"]
+
+METRICS: Final = "metrics.jsonl"
+
+
+class Logs:
+    """The logs of a run, from a step on.
+
+    `metrics.jsonl` has a line a step (`kind: step`; `ids` is a digest of the batch's sample ids) and one an epoch.
+
+    Args:
+        uri: the folder of the logs.
+        step: the step that the run begins at; what was logged past it is dropped.
+    """
+
+    def __init__(self, uri: str, step: int) -> None:
+        self._folder = Folder(uri)
+        kept = [line for line in self._lines() if line["step"] <= step and (step or line["kind"] == "none")]
+        self._folder.put(METRICS, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
+        if not step:
+            self._folder.remove("tensorboard")
+        self._stream = open(local_path(uri) / METRICS, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+        self._board = SummaryWriter(str(local_path(uri) / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def __enter__(self) -> Logs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+        self._board.close()
+
+    def step(self, values: Mapping[str, Any]) -> None:
+        """Log a step: at least `step`, `epoch`, `loss`, `lr`."""
+        self._write({"kind": "step", **values})
+        self._board.add_scalar("train/loss", values["loss"], values["step"])
+        self._board.add_scalar("train/lr", values["lr"], values["step"])
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        """Log the last epoch of a history, and draw the curves of all."""
+        last = history[-1]
+        self._write({"kind": "epoch", **last})
+        for key in ("train_loss", "val_loss", "val_auc"):
+            self._board.add_scalar(f"epoch/{key}", last[key], last["step"])
+        self.flush()
+        self._folder.put("curves.png", draw_curves(history))
+
+    def flush(self) -> None:
+        """Hand what was logged to the operating system."""
+        self._stream.flush()
+        self._board.flush()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(line) + "\n")
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self._folder.is_file(METRICS):
+            return []
+        found = []
+        for text in self._folder.read(METRICS).decode(errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue  # the last line of a killed run may be cut
+            if isinstance(line, dict) and isinstance(line.get("step"), int) and "kind" in line:
+                found.append(line)
+        return found

@@ -1,0 +1,86 @@
+"""`python -m training.run`: shards and statistics in, a model bundle out.
+
+    python -m training.run --config F --run-dir runs/x [--resume] [--overwrite | --update]
+    python -m training.run --config F --shards DIR --stats FILE --output MODEL [--logs DIR]
+
+This module ties the others together and must not compute anything itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.cli import add_config_options, add_output_options, run_command, say
+from pipeline.config import load
+from pipeline.errors import UsageError
+from pipeline.storage import Folder
+from training.config import SECTION, TrainingConfig
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a run reads and writes."""
+
+    shards: str
+    stats: str
+    output: str
+    logs: str
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.run", description="Train a detector on shards; write a model bundle."
+    )
+    add_config_options(parser)
+    parser.add_argument("--run-dir", metavar="DIR", help="has shards/ and stats.json, gets model/ and logs/")
+    parser.add_argument("--shards", metavar="DIR", help="what augment wrote (default: shards/ of the run folder)")
+    parser.add_argument("--stats", metavar="FILE", help="the statistics (default: stats.json of the run folder)")
+    parser.add_argument("--output", metavar="DIR", help="the bundle (default: model/ of the run folder)")
+    parser.add_argument("--logs", metavar="DIR", help="logs and checkpoints (default: logs/ beside the bundle)")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
+    add_output_options(parser)
+    return parser.parse_args(arguments)
+
+
+def _places(args: argparse.Namespace) -> _Places:
+    run = Folder(args.run_dir) if args.run_dir else None
+    found: dict[str, str] = {}
+    for key, name in (("shards", "shards"), ("stats", "stats.json"), ("output", "model")):
+        given = getattr(args, key)
+        if given is None and run is None:
+            raise UsageError(f"--{key} is missing: give it, or --run-dir with a run's folder.")
+        found[key] = given if given is not None else run.locate(name)  # type: ignore[union-attr]
+    logs = args.logs or (run.locate("logs") if run else Folder(found["output"]).locate("../logs"))
+    return _Places(**found, logs=logs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, or say that it is done already; returns 0."""
+    args = _arguments(arguments)
+    config = load(TrainingConfig, args.config, args.sets, section=SECTION)
+    places = _places(args)
+    from training.inputs import read_inputs  # bad usage is told before anything slow is imported
+
+    inputs = read_inputs(places.shards, places.stats, config.check_shards)
+    from training.work import Work
+
+    work = Work(config, inputs, places.output, places.logs)
+    if work.is_done(args.overwrite, args.update):
+        say(f"{places.output}: up to date")
+        return 0
+    document: dict[str, Any] = work.run(args.resume, args.overwrite, args.update)
+    validation = document["validation"]
+    say(
+        f"{places.output}: bundle {document['sha256'][:16]}, validation AUC {validation['auc']:.4f} "
+        f"(epoch {validation['epoch']} of {config.epochs}), threshold {document['threshold']:.4f}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_command(main))

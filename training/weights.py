@@ -1,0 +1,145 @@
+"""Initial weights: from a safetensors file, or timm's own from its hub. Never a pickle: it can run code when loaded.
+
+A file must hold exactly the backbone's tensors; only a classifier head of another size is left out, with a notice. This
+module must not know what the weights are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import timm
+import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from pipeline.cli import say
+from pipeline.errors import ConfigError, SetupError, UsageError
+from pipeline.storage import local_path, split_uri
+
+__all__ = ["hub_file", "hub_name", "load_weights", "weights_sha256"]
+
+_PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
+_HUB_SECONDS: Final = 5.0
+
+
+def weights_sha256(path: str) -> str:
+    """The sha256 of a local safetensors file, before it is loaded.
+
+    Raises:
+        UsageError: there is no such file, or it is a pickle.
+    """
+    if path.lower().endswith(_PICKLES):
+        raise UsageError(
+            f"{path}: looks like a pickle, which can run code when it is loaded, so Telltale does not. Convert a file "
+            'that you trust, once, and give the result as training.pretrained: python -c "import torch, '
+            "safetensors.torch as s; w = torch.load('IN.pth', map_location='cpu', weights_only=True); "
+            "w = w.get('state_dict', w); s.save_file({k: v.contiguous() for k, v in w.items()}, 'OUT.safetensors')\""
+        )
+    folder, name = split_uri(path)
+    if not folder.is_file(name):
+        raise UsageError(
+            f"{path}: no such weights file. Give training.pretrained the path of a safetensors file, or true or false."
+        )
+    return folder.sha256(name)[0]
+
+
+def load_weights(backbone: nn.Module, path: str) -> None:
+    """Fill a backbone from a safetensors file; half-precision tensors become float32.
+
+    Raises:
+        UsageError: not a safetensors file, or not this model's tensors (each is named).
+    """
+    try:
+        found = load_file(local_path(path))
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: not a readable safetensors file ({error}). Fetch or convert it again.") from error
+    wanted = backbone.state_dict()
+    for key in _head_keys(backbone):
+        if key in wanted and (key not in found or found[key].shape != wanted[key].shape):
+            if key in found:
+                say(f"{Path(path).name}: head '{key}' {tuple(found[key].shape)} left out; it starts from random.")
+            found[key] = wanted[key]
+    _refuse_other_keys(path, found, wanted)
+    backbone.load_state_dict({key: value.to(wanted[key].dtype) for key, value in found.items()})
+
+
+def _head_keys(backbone: nn.Module) -> list[str]:
+    """The names of the classifier's tensors."""
+    heads = getattr(backbone, "pretrained_cfg", {}).get("classifier") or ()
+    return [f"{head}.{part}" for head in ((heads,) if isinstance(heads, str) else heads) for part in ("weight", "bias")]
+
+
+def _refuse_other_keys(path: str, found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    problems = []
+    if missing := sorted(wanted.keys() - found.keys()):
+        problems.append(f"missing: {_some(missing)}")
+    if unexpected := sorted(found.keys() - wanted.keys()):
+        problems.append(f"unexpected: {_some(unexpected)}")
+    shapes = [
+        f"{key} {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in sorted(found.keys() & wanted.keys())
+        if found[key].shape != wanted[key].shape
+    ]
+    if shapes:
+        problems.append(f"of another shape: {_some(shapes)}")
+    if problems:
+        raise UsageError(f"{path}: not the weights of this model: {'; '.join(problems)}. Check training.model.")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _hub_place(model: str) -> tuple[str, str | None, str]:
+    """(repository, revision, file) of a timm model's weights on its hub."""
+    config: Any = timm.get_pretrained_cfg(model)
+    if config is None or not config.hf_hub_id:
+        raise ConfigError(
+            f"'pretrained': timm has no weights for '{model}' on its hub: give false, or the path of a safetensors file"
+        )
+    name = config.hf_hub_filename or "model.safetensors"
+    if name.lower().endswith(_PICKLES):
+        raise ConfigError(
+            f"'pretrained': timm has '{model}' as a pickle only: give false, or the path of a safetensors file"
+        )
+    repository, _, revision = config.hf_hub_id.partition("@")
+    return repository, revision or None, name
+
+
+def hub_name(model: str) -> str:
+    """The name of timm's weights for a model.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    repository, revision, _ = _hub_place(model)
+    return f"{repository}@{revision}" if revision else repository
+
+
+def hub_file(model: str) -> str:
+    """The local path of timm's weights for a model, fetched unless they are in the hub's cache already.
+
+    Raises:
+        ConfigError: there are none.
+        SetupError: the hub is out of reach (told within seconds).
+    """
+    repository, revision, name = _hub_place(model)
+    cached = try_to_load_from_cache(repository, name, revision=revision)
+    if isinstance(cached, str):
+        return cached
+    try:
+        # Asked once and briefly: the download itself would try six times before it gave up.
+        get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=_HUB_SECONDS)
+        return hf_hub_download(repository, name, revision=revision)
+    except Exception as error:  # the hub's client raises its HTTP library's errors, whichever that is
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SetupError(
+            f"pretrained: true needs {repository}/{name} from timm's hub, which cannot be reached ({first}). Give the "
+            "path of a safetensors file instead (--set pretrained=PATH), or start from random weights "
+            "(--set pretrained=false)."
+        ) from error

@@ -1,0 +1,234 @@
+"""One run from inputs to published bundle: what it must equal to be up to date or continued, and the order of things.
+
+This module must not hold the training loop or the ONNX exporter; it calls them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import safetensors.torch
+import torch
+
+from pipeline.bundle import MANIFEST, MODEL_ONNX, MODEL_SAFETENSORS, probability, read_bundle
+from pipeline.cli import say
+from pipeline.errors import OutputExistsError
+from pipeline.manifest import FileEntry, file_entries, library_versions, output_state, publish
+from pipeline.records import LABELS
+from pipeline.storage import Folder
+from training.calibrate import fit_temperature, fit_threshold, operating_point
+from training.checkpoint import Checkpoint, Checkpoints
+from training.config import TrainingConfig, result_fields
+from training.device import Compute, choose, reproducible
+from training.export import INPUT, OPSET, OUTPUT, check_onnx, to_onnx
+from training.inputs import Inputs
+from training.loader import Batches
+from training.logs import Logs
+from training.loop import Trainer, validation_logits
+from training.model import Detector, build_detector
+from training.signals import Signals
+from training.weights import hub_name, weights_sha256
+
+__all__ = ["STAGE_VERSION", "Work"]
+
+STAGE_VERSION: Final = 1
+_ONNX_CHECKED: Final = 64  # validation pictures on which ONNX and PyTorch are compared
+
+
+class Work:
+    """A run that is asked for.
+
+    Args:
+        config: the settings.
+        inputs: checked shards and statistics.
+        output: the bundle's folder.
+        logs: the folder of logs and checkpoints.
+    """
+
+    def __init__(self, config: TrainingConfig, inputs: Inputs, output: str, logs: str) -> None:
+        self._config, self._inputs, self._logs = config, inputs, logs
+        self._output = Folder(output)
+        self._checkpoints = Checkpoints(Folder(logs).child("checkpoints"), config.checkpoints_kept)
+        self._config_fields = {**result_fields(config), "pretrained": _initial(config)}
+        self._parents = {"dataset": inputs.dataset, "stats": inputs.stats, "shards": inputs.shards}
+
+    def is_done(self, overwrite: bool, update: bool) -> bool:
+        """Whether the bundle is there already; what stands in its way is removed or refused.
+
+        Raises:
+            OutputExistsError: the output holds something else.
+        """
+        expected = {
+            "stage_version": STAGE_VERSION,
+            "config": self._config_fields,
+            "parents": self._parents,
+            "libraries": _libraries(),
+        }
+        ours = (".safetensors", ".onnx")
+        done = output_state(self._output, MANIFEST, "bundle", expected, ours, overwrite, update) == "done"
+        if done:
+            self._checkpoints.clear()  # a run that was killed after it had published
+        return done
+
+    def run(self, resume: bool, overwrite: bool, update: bool) -> dict[str, Any]:
+        """Train, calibrate, export, publish; returns the sealed `bundle.json`.
+
+        Raises:
+            OutputExistsError: there are checkpoints of an unfinished run that may not be continued or dropped.
+        """
+        checkpoint = self._checkpoint(resume, overwrite, update)
+        compute = choose(self._config, checkpoint.state["threads"] if checkpoint else None)
+        detector = build_detector(self._config, self._inputs, compute.channels_last, initial=checkpoint is None)
+        train, val = self._batches(compute)
+        say(
+            f"training {self._config.model} on {train.rows} rows, {val.rows} for validation; {compute.device.type}, "
+            f"{compute.threads} threads, {compute.workers} loader processes"
+        )
+        with reproducible(compute), Signals() as signals:
+            trainer = Trainer(detector, self._config, compute, train, val, self._checkpoints, self._identity(), signals)
+            if checkpoint is not None:
+                trainer.restore(checkpoint)
+                say(f"continuing at step {trainer.step} of {self._config.epochs * len(train)}")
+            with Logs(self._logs, trainer.step) as logs:
+                best = trainer.fit(logs)
+            document = self._publish(trainer.detector, val, best, compute)
+        read_bundle(self._output.uri)
+        self._checkpoints.clear()
+        return document
+
+    def _batches(self, compute: Compute) -> tuple[Batches, Batches]:
+        config, inputs = self._config, self._inputs
+        common: dict[str, Any] = {
+            "batch_size": config.batch_size,
+            "workers": compute.workers,
+            "window": config.shuffle_row_groups,
+            "pin_memory": compute.device.type == "cuda",
+        }
+        return (
+            Batches(inputs, inputs.train, seed=config.seed, **common),
+            Batches(inputs, inputs.val, **{**common, "window": 1}),
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must have come from to be continued."""
+        return {"stage_version": STAGE_VERSION, "config": self._config_fields, "parents": self._parents}
+
+    def _checkpoint(self, resume: bool, overwrite: bool, update: bool) -> Checkpoint | None:
+        """The checkpoint to continue from; None: start at the first step."""
+        if overwrite or not self._checkpoints.names():
+            self._checkpoints.clear()
+            return None
+        where = Folder(self._logs).locate("checkpoints")
+        if not resume:
+            raise OutputExistsError(
+                f"{where}: holds checkpoints of an unfinished run. Continue it with --resume, or give --overwrite to "
+                "start anew."
+            )
+        checkpoint = self._checkpoints.latest()
+        problem = _difference(checkpoint.state["identity"], self._identity()) if checkpoint else None
+        if problem is None:
+            return checkpoint
+        if not update:
+            raise OutputExistsError(
+                f"{where}: the checkpoint belongs to another run: {problem}. Give --update or --overwrite to drop it "
+                "and start anew, or go back to what it was made with."
+            )
+        say(f"{where}: checkpoints of another run dropped ({problem}).")
+        self._checkpoints.clear()
+        return None
+
+    def _publish(self, detector: Detector, val: Batches, best: dict[str, Any], compute: Compute) -> dict[str, Any]:
+        logits, labels = validation_logits(detector, val, compute.device)
+        temperature = fit_temperature(logits, labels)
+        threshold = fit_threshold(probability(logits, temperature), labels, self._config.threshold)
+        size = self._inputs.canonical.geometry.size
+        onnx = to_onnx(detector, size)
+        check_onnx(onnx, detector, _first_pictures(val, _ONNX_CHECKED))
+        weights = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
+        body = {
+            "kind": "bundle",
+            "stage_version": STAGE_VERSION,
+            "config": self._config_fields,
+            "libraries": _libraries(),
+            "parents": self._parents,
+            "architecture": self._architecture(detector, size),
+            "canonical": self._inputs.document,
+            "mean": list(self._inputs.mean),
+            "std": list(self._inputs.std),
+            "labels": list(LABELS),
+            "temperature": temperature,
+            "threshold": threshold,
+            "threshold_rule": self._rule(),
+            "threads": compute.threads,
+            "device": compute.device.type,
+            "validation": {
+                "epoch": best["epoch"],
+                "split": "val",
+                **operating_point(logits, labels, temperature, threshold),
+            },
+            "files": file_entries(
+                [
+                    self._put(MODEL_ONNX, onnx),
+                    self._put(MODEL_SAFETENSORS, safetensors.torch.save(weights)),
+                ]
+            ),
+        }
+        return publish(self._output, MANIFEST, body)
+
+    def _put(self, name: str, data: bytes) -> FileEntry:
+        self._output.put(name, data)
+        digest, count = self._output.sha256(name)
+        return FileEntry(name, count, digest)
+
+    def _rule(self) -> str:
+        rule = self._config.threshold
+        return f"target_fpr={rule.target_fpr}" if rule.rule == "target_fpr" else rule.rule
+
+    def _architecture(self, detector: Detector, size: int) -> dict[str, Any]:
+        return {
+            "name": self._config.model,
+            "library": "timm",
+            "outputs": self._config.outputs,
+            "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+            "input": {"name": INPUT, "dtype": "uint8", "layout": "NHWC", "size": size},
+            "output": {"name": OUTPUT, "dtype": "float32"},
+            "opset": OPSET,
+        }
+
+
+def _initial(config: TrainingConfig) -> Any:
+    """The initial weights as a manifest names them: false, timm's name, or a file's hash; never a path."""
+    if config.pretrained is True:
+        return hub_name(config.model)
+    return {"sha256": weights_sha256(config.pretrained)} if config.pretrained else False
+
+
+def _libraries() -> dict[str, str]:
+    """The libraries that set the model's bits."""
+    return library_versions(
+        "numpy", "onnx", "onnxscript", "safetensors", "scikit-learn", "scipy", "simplejpeg", "timm", "torch"
+    )
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
+    """What differs between two identities, or None."""
+    for key in ours["parents"]:
+        if theirs.get("parents", {}).get(key) != ours["parents"][key]:
+            return f"it comes from {key} {theirs.get('parents', {}).get(key)}, this run from {ours['parents'][key]}"
+    before, now = theirs.get("config", {}), ours["config"]
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        return ", ".join(f"training.{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in changed)
+    if theirs.get("stage_version") != ours["stage_version"]:
+        return "another version of Telltale made it"
+    return None
+
+
+def _first_pictures(batches: Batches, count: int) -> torch.Tensor:
+    """The first pictures of a split, uint8 (at most `count`, size, size, 3)."""
+    found: list[torch.Tensor] = []
+    for batch in batches.epoch():
+        found.append(batch.pixels)
+        if sum(len(part) for part in found) >= count:
+            break
+    return torch.cat(found)[:count]
