@@ -77,7 +77,7 @@ def to_rgb(image: Image.Image) -> Pixels:
         raise unsupported_pixels(f"pixels of Pillow's mode {image.mode!r}")
     if image.has_transparency_data:
         return over_white(np.asarray(image.convert("RGBA")))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def over_white(pixels: Pixels) -> Pixels:

@@ -19,8 +19,8 @@ errors, and no pixel is ever made up. Each format's structure is walked before i
 - bytes after the end are allowed, since telephones and editors append things (not in HEIF and AVIF: whatever
   follows there looks like an incomplete box).
 
-What no decoder can notice stays unnoticed: a flipped byte in the scan data of a JPEG, lossy WebP, AVIF or
-HEIF, or in an uncompressed BMP or TIFF, often decodes to other pixels. (PNG has checksums.)
+What no decoder can notice stays unnoticed: a flipped byte in the pixel data of a JPEG, WebP, GIF, AVIF or
+HEIF, or of a BMP or TIFF without compression, often decodes to other pixels. (PNG has checksums.)
 
 Nothing here reads a file or knows a path: callers add the path to the message. All of it may run in many
 threads at once; no global state is changed.
