@@ -48,9 +48,10 @@ REASONS = """\
 - **JPEG: simplejpeg** in its strict mode: the quickest, and the only one of the three that raises on all that libjpeg
   warns of. Where a flipped byte breaks the Huffman stream, Pillow hands out the wrong pixels silently, and OpenCV with
   a line on standard error that no program sees.
-- **PNG, WebP, TIFF, BMP, GIF: Pillow.** OpenCV takes a tenth to a third less time on PNG and WebP, is no
-  stricter with WebP, and is 150 MB that the core install does without. What Pillow lets pass (a PNG or GIF without its end marker, a PNG with too few rows, a TIFF
-  with a strip too few: black pixels, silently) Telltale's own walk over the file's structure refuses.
+- **PNG, WebP, TIFF, BMP, GIF: Pillow.** OpenCV takes a tenth to a third less time on PNG and WebP, is no stricter
+  with WebP, and is 150 MB that the core install does without. What Pillow lets pass (a PNG or GIF without its end
+  marker, a PNG with too few rows, a TIFF with a strip too few: black pixels, silently) Telltale's own walk over the
+  file's structure refuses.
 - **AVIF: Pillow** (libavif), **HEIF: pillow-heif** (libheif): no other of the three reads HEIF.
 - A flipped byte in JPEG, WebP, GIF or BMP pixel data that still decodes is noticed by nobody: they have no checksum.
 - `telltale` is `pipeline.decode.decode`: limits, EXIF, structure, pixels. `canonical` is `decode_canonical`, for
