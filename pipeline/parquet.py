@@ -117,9 +117,7 @@ def open_parquet(folder: Folder, path: str, schema: pa.Schema = SCHEMA) -> Itera
                 check_schema(file.schema_arrow, where, schema)
                 yield file
         except (pa.ArrowException, OSError) as error:
-            raise IntegrityError(
-                f"{where}: not a readable Parquet file ({error}). Make this stage again."
-            ) from error
+            raise IntegrityError(f"{where}: not a readable Parquet file ({error}). Make this stage again.") from error
 
 
 def read_row_group(

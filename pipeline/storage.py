@@ -45,18 +45,10 @@ def local_path(uri: str) -> Path:
         UsageError: the URI has another scheme.
     """
     scheme, found, rest = uri.partition(":")
-    if (
-        not found
-        or len(scheme) < 2
-        or not scheme.isalnum()
-        or not rest.startswith("/")
-        or os.path.lexists(uri)
-    ):
+    if not found or len(scheme) < 2 or not scheme.isalnum() or not rest.startswith("/") or os.path.lexists(uri):
         return Path(uri)
     if scheme.lower() != "file":
-        raise UsageError(
-            f"{uri}: storage scheme '{scheme}' is not supported; use a local path or a file: URI."
-        )
+        raise UsageError(f"{uri}: storage scheme '{scheme}' is not supported; use a local path or a file: URI.")
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
         raise UsageError(f"{uri}: a file: URI must not name a host; write file:///path.")
@@ -82,17 +74,11 @@ def sha256_of(stream: BinaryIO) -> tuple[str, int]:
 
 def _explain(error: OSError, what: str, path: Path) -> StorageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            f"{path}: cannot {what}: the disk is full. Free space and run the same command again."
-        )
+        return StorageError(f"{path}: cannot {what}: the disk is full. Free space and run the same command again.")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return StorageError(
-            f"{path}: cannot {what}: permission denied. Check owner and mode, then run again."
-        )
+        return StorageError(f"{path}: cannot {what}: permission denied. Check owner and mode, then run again.")
     if error.errno == errno.ELOOP:
-        return StorageError(
-            f"{path}: cannot {what}: a loop of symbolic links. Remove the link, then run again."
-        )
+        return StorageError(f"{path}: cannot {what}: a loop of symbolic links. Remove the link, then run again.")
     return StorageError(f"{path}: cannot {what}: {error.strerror or error}.")
 
 
@@ -207,9 +193,7 @@ class Folder:
             raise StorageError(f"{self._root}: not a folder. Check the path.")
         yield from sorted(self._walk(self._root, "", frozenset(), hidden))
 
-    def _walk(
-        self, folder: Path, prefix: str, above: frozenset[tuple[int, int]], hidden: bool
-    ) -> Iterator[Entry]:
+    def _walk(self, folder: Path, prefix: str, above: frozenset[tuple[int, int]], hidden: bool) -> Iterator[Entry]:
         try:
             stat = folder.stat()
             items = list(os.scandir(folder))
