@@ -46,7 +46,7 @@ def session(app_name: str) -> SparkSession:
     conf = SparkConf().setAppName(app_name)
     conf.setIfMissing("spark.master", "local[*]")
     conf.setIfMissing("spark.ui.enabled", "false")
-    conf.setIfMissing("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
+    conf.set("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
     conf.setIfMissing("spark.sql.shuffle.partitions", "8")
     if conf.get("spark.master", "").startswith("local"):
         for key, value in _LOCAL.items():
@@ -62,7 +62,7 @@ def session(app_name: str) -> SparkSession:
 def _quiet() -> None:
     jvm = SparkContext._jvm
     if jvm is not None:
-        jvm.org.apache.spark.util.Utils.initializeLogIfNecessary(False)  # else the first use would set the level back
+        jvm.org.apache.spark.SparkConf(False).initializeLogIfNecessary(False)  # else Spark would set its level later
         log4j = jvm.org.apache.logging.log4j
         log4j.core.config.Configurator.setRootLevel(log4j.Level.ERROR)
 
