@@ -35,6 +35,7 @@ FIT: Final = "fit"
 _HELD_OUT: Final = ("train", "val", "test", "ood")  # later is more held-out
 _DRAWN: Final = _HELD_OUT[:3]
 _UNIT: Final = 10**9
+_STEP: Final = 1 << 32  # of half a picture: the angle at which a small stratum begins must not be rounded
 
 Stratum = tuple[tuple[tuple[int, str], ...], bool]
 
@@ -175,11 +176,11 @@ def _by_count(
     setting: Split,
 ) -> Iterator[tuple[int, str]]:
     order = sorted(indexes, key=lambda i: hashlib.sha256(f"{setting.seed}/{groups[i][0]}".encode()).digest())
-    whole = 2 * sum(len(groups[index][1]) for index in order)
+    whole = 2 * _STEP * sum(len(groups[index][1]) for index in order)
     thresholds = setting.fractions.thresholds(stratum[-1])
     position = (_number(f"telltale/stratum/{setting.seed}/{stratum!r}") * whole) >> 64
     for index in order:
-        size = len(groups[index][1])
+        size = _STEP * len(groups[index][1])
         yield index, _place((position + size) % whole, whole, thresholds)
         position += 2 * size
 
