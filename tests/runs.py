@@ -35,7 +35,7 @@ training:
   checkpoint_steps: 2
   workers: 0
 evaluation:
-  bootstrap: 50
+  bootstrap_samples: 100
 """
 
 MANIFESTS = ("dataset/manifest.json", "stats.json", "shards/manifest.json", "model/bundle.json", "report/report.json")
