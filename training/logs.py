@@ -28,12 +28,13 @@ class Logs:
 
     Args:
         uri: the folder of the logs.
-        step: the step that the run begins at; what was logged past it is dropped.
+        step, epochs: steps done and epochs finished where the run begins; what was logged past them is dropped.
     """
 
-    def __init__(self, uri: str, step: int) -> None:
+    def __init__(self, uri: str, step: int, epochs: int) -> None:
         self._folder = Folder(uri)
-        kept = [line for line in self._lines() if line["step"] <= step and (step or line["kind"] == "none")]
+        limits = {"step": ("step", step), "epoch": ("epoch", epochs)}
+        kept = [line for line in self._lines() if line[limits[line["kind"]][0]] <= limits[line["kind"]][1]]
         self._folder.put(METRICS, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
         if not step:
             self._folder.remove("tensorboard")
@@ -81,6 +82,6 @@ class Logs:
                 line = json.loads(text)
             except ValueError:
                 continue  # the last line of a killed run may be cut
-            if isinstance(line, dict) and isinstance(line.get("step"), int) and "kind" in line:
+            if isinstance(line, dict) and line.get("kind") in ("step", "epoch"):
                 found.append(line)
         return found

@@ -85,6 +85,11 @@ class Trainer:
         """Steps done."""
         return self._at.step
 
+    @property
+    def epochs(self) -> int:
+        """Epochs finished, validation included."""
+        return len(self._at.history)
+
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         state, tensors = checkpoint.state, checkpoint.tensors

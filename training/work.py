@@ -58,14 +58,8 @@ class Work:
         Raises:
             OutputExistsError: the output holds something else.
         """
-        expected = {
-            "stage_version": STAGE_VERSION,
-            "config": self._config_fields,
-            "parents": self._parents,
-            "libraries": _libraries(),
-        }
         ours = (".safetensors", ".onnx")
-        done = output_state(self._output, MANIFEST, "bundle", expected, ours, overwrite, update) == "done"
+        done = output_state(self._output, MANIFEST, "bundle", self._identity(), ours, overwrite, update) == "done"
         if done:
             self._checkpoints.clear()  # a run that was killed after it had published
         return done
@@ -89,7 +83,7 @@ class Work:
             if checkpoint is not None:
                 trainer.restore(checkpoint)
                 say(f"continuing at step {trainer.step} of {self._config.epochs * len(train)}")
-            with Logs(self._logs, trainer.step) as logs:
+            with Logs(self._logs, trainer.step, trainer.epochs) as logs:
                 best = trainer.fit(logs)
             document = self._publish(trainer.detector, val, best, compute)
         read_bundle(self._output.uri)
@@ -110,8 +104,13 @@ class Work:
         )
 
     def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must have come from to be continued."""
-        return {"stage_version": STAGE_VERSION, "config": self._config_fields, "parents": self._parents}
+        """What a bundle must say to be up to date, and a checkpoint to be continued."""
+        return {
+            "stage_version": STAGE_VERSION,
+            "config": self._config_fields,
+            "parents": self._parents,
+            "libraries": _libraries(),
+        }
 
     def _checkpoint(self, resume: bool, overwrite: bool, update: bool) -> Checkpoint | None:
         """The checkpoint to continue from; None: start at the first step."""
@@ -125,15 +124,18 @@ class Work:
                 "start anew."
             )
         checkpoint = self._checkpoints.latest()
-        problem = _difference(checkpoint.state["identity"], self._identity()) if checkpoint else None
-        if problem is None:
-            return checkpoint
+        problem = "every one is damaged"
+        if checkpoint is not None:
+            found = _difference(checkpoint.state["identity"], self._identity())
+            if found is None:
+                return checkpoint
+            problem = found
         if not update:
             raise OutputExistsError(
-                f"{where}: the checkpoint belongs to another run: {problem}. Give --update or --overwrite to drop it "
-                "and start anew, or go back to what it was made with."
+                f"{where}: the checkpoints cannot be continued: {problem}. Give --update or --overwrite to drop them "
+                "and start anew, or go back to what they were made with."
             )
-        say(f"{where}: checkpoints of another run dropped ({problem}).")
+        say(f"{where}: checkpoints dropped: {problem}.")
         self._checkpoints.clear()
         return None
 
@@ -219,9 +221,9 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         return ", ".join(f"training.{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in changed)
-    if theirs.get("stage_version") != ours["stage_version"]:
-        return "another version of Telltale made it"
-    return None
+    if theirs.get("libraries") != ours["libraries"]:
+        return "other versions of the libraries made it"
+    return None if theirs.get("stage_version") == ours["stage_version"] else "another version of Telltale made it"
 
 
 def _first_pictures(batches: Batches, count: int) -> torch.Tensor:

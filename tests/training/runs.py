@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -52,10 +51,20 @@ def train(run: Path, *options: str, **changes: Any) -> int:
     return main(["--run-dir", str(run), *options, *sets(**changes)])
 
 
-def make_run(run: Path, pictures: Mapping[str, int] = PICTURES, rows_per_shard: int = 64, **options: Any) -> Path:
-    """Write `dataset/`, `stats.json` and `shards/` below a folder; options go to `make_dataset`."""
+def make_run(
+    run: Path,
+    pictures: Mapping[str, int] = PICTURES,
+    rows_per_shard: int = 64,
+    only: Mapping[str, int] | None = None,
+    **options: Any,
+) -> Path:
+    """Write `dataset/`, `stats.json` and `shards/` below a folder; options go to `make_dataset`.
+
+    only: by split, the one label whose rows the shards keep, for tests of what training refuses.
+    """
     dataset = make_dataset(run / "dataset", pictures, **options)
-    rows = _rows(run / "dataset", dataset)
+    kept = dict(only or {})
+    rows = [row for row in _rows(run / "dataset", dataset) if row["label"] == kept.get(row["split"], row["label"])]
     make_stats(run, dataset["sha256"], rows)
     make_shards(run, dataset, rows, rows_per_shard)
     return run
@@ -117,9 +126,3 @@ def flipped(row: Mapping[str, Any]) -> dict[str, Any]:
     buffer = io.BytesIO()
     Image.fromarray(decode_canonical(row["image"])[:, ::-1]).save(buffer, format="PNG")
     return {**row, "image": buffer.getvalue(), "variant": "hflip"}
-
-
-def small_row_groups(path: Path, rows: int) -> None:
-    """Rewrite a Parquet file with row groups of so many rows."""
-    table: pa.Table = pq.read_table(path)
-    pq.write_table(table, path, row_group_size=rows, compression="none", store_schema=True)

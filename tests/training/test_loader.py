@@ -1,0 +1,141 @@
+"""Batches: the same for any number of workers and from any step, and honest about damage."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.decode import decode_canonical
+from pipeline.errors import IntegrityError, SetupError
+from pipeline.manifest import FileEntry
+from pipeline.parquet import write_parquet
+from pipeline.storage import Folder
+from tests.training.runs import publish_shards
+from training.inputs import Inputs, read_inputs
+from training.loader import Batches
+
+
+def inputs_of(run: Path, check: bool = True) -> Inputs:
+    return read_inputs(str(run / "shards"), str(run / "stats.json"), check)
+
+
+def training_batches(run: Path, workers: int = 0, window: int = 2, size: int = 32, check: bool = True) -> Batches:
+    inputs = inputs_of(run, check)
+    return Batches(inputs, inputs.train, size, workers, window, seed=5)
+
+
+def ids(batches: Batches, epoch: int = 0, start: int = 0) -> list[list[str]]:
+    return [batch.ids for batch in batches.epoch(epoch, start)]
+
+
+@pytest.mark.parametrize("workers", [1, 4, 8])
+def test_sample_ids_are_the_same_for_any_number_of_workers(prepared: Path, workers: int) -> None:
+    alone, many = training_batches(prepared), training_batches(prepared, workers)
+    for epoch, start in ((0, 0), (1, 3)):
+        assert ids(many, epoch, start) == ids(alone, epoch, start)
+
+
+def test_an_epoch_begun_anywhere_continues_the_same_order(prepared: Path) -> None:
+    batches = training_batches(prepared)
+    whole = ids(batches, epoch=1)
+    assert len(whole) == len(batches) == 5
+    for start in range(len(batches) + 1):
+        assert ids(batches, epoch=1, start=start) == whole[start:]
+
+
+def test_epochs_differ_and_each_has_every_variant_once(prepared: Path) -> None:
+    batches = training_batches(prepared)
+    first, second = sum(ids(batches, 0), []), sum(ids(batches, 1), [])
+    assert first != second
+    assert sorted(first) == sorted(second)
+    assert len(set(first)) == len(first) == 160
+    assert {name.partition("/")[2] for name in first} == {"identity", "hflip"}
+
+
+def test_validation_has_every_row_once_in_file_order(prepared: Path) -> None:
+    inputs = inputs_of(prepared)
+    batches = Batches(inputs, inputs.val, 8, 0, 1)
+    rows = [row for path in sorted((prepared / "shards").glob("val-*")) for row in pq.read_table(path).to_pylist()]
+    assert sum(ids(batches), []) == [f"{row['image_id']}/identity" for row in rows]
+    assert [len(batch.ids) for batch in batches.epoch()] == [8, 8, 8, 8, 2]
+
+
+def test_pixels_and_labels_are_those_of_the_row(prepared: Path) -> None:
+    rows = {
+        f"{row['image_id']}/{row['variant']}": row
+        for path in (prepared / "shards").glob("train-*")
+        for row in pq.read_table(path).to_pylist()
+    }
+    for batch in training_batches(prepared).epoch():
+        assert batch.pixels.shape[1:] == (32, 32, 3)
+        for pixels, label, name in zip(batch.pixels, batch.labels, batch.ids, strict=True):
+            assert np.array_equal(pixels.numpy(), decode_canonical(rows[name]["image"]))
+            assert int(label) == rows[name]["label"]
+
+
+@pytest.mark.parametrize("window", [1, 16])
+def test_no_more_row_groups_are_kept_than_asked_for(prepared: Path, window: int) -> None:
+    batches = training_batches(prepared, window=window)
+    ids(batches)
+    rows: Any = batches._loader.dataset
+    assert 1 <= len(rows._cache) <= window
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corrupt_row_group_names_its_file(fresh: Path, flip_byte: Callable[[Path, int], None], workers: int) -> None:
+    path = sorted((fresh / "shards").glob("train-*"))[1]
+    flip_byte(path, pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset + 2)  # a page's header
+    with pytest.raises(IntegrityError, match=path.name) as caught:
+        ids(training_batches(fresh, workers, check=False))
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "size"])
+def test_a_picture_that_is_not_what_the_manifest_says_names_its_file_and_row(fresh: Path, damage: str) -> None:
+    from tests.pictures import encoded
+
+    path = sorted((fresh / "shards").glob("train-*"))[0]
+    rows = pq.read_table(path).to_pylist()
+    rows[3]["image"] = rows[3]["image"][:-100] if damage == "cut" else encoded(1, "JPEG", width=48, height=48)
+    replace(fresh, path, rows)
+    with pytest.raises(IntegrityError, match=r"train-00000-.*row group 0, row 3"):
+        ids(training_batches(fresh))
+
+
+def replace(run: Path, path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace a shard, with a manifest to match."""
+    path.unlink()
+    write_parquet(Folder(str(run / "shards")), path.name[: len("train-00000")], rows)
+    entries = []
+    for file in (run / "shards").glob("*.parquet"):
+        data = file.read_bytes()
+        entries.append(
+            FileEntry(file.name, len(data), hashlib.sha256(data).hexdigest(), pq.ParquetFile(file).metadata.num_rows)
+        )
+    inputs = inputs_of_manifest(run)
+    publish_shards(run, inputs["parents"]["dataset"], entries, inputs["canonical"])
+
+
+def inputs_of_manifest(run: Path) -> dict[str, Any]:
+    import json
+
+    document: dict[str, Any] = json.loads((run / "shards" / "manifest.json").read_bytes())
+    return document
+
+
+def test_a_worker_that_dies_is_told_with_what_to_do(prepared: Path) -> None:
+    batches = training_batches(prepared, workers=1, size=2)
+    iterator = batches.epoch()
+    next(iterator)
+    worker: Any = batches._loader._iterator
+    os.kill(worker._workers[0].pid, signal.SIGKILL)
+    with pytest.raises(SetupError, match=r"loader process died.*training\.workers"):
+        list(iterator)

@@ -1,0 +1,131 @@
+"""The detector, its loss, its optimiser."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.config import build
+from pipeline.errors import ConfigError
+from tests.training.test_inputs import read
+from training.config import TrainingConfig
+from training.inputs import Inputs
+from training.model import Detector, build_detector
+from training.optim import learning_rate, loss_of, make_optimizer
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+
+
+class FirstPixel(nn.Module):
+    """Gives back the normalised values of the first pixel."""
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures[:, self.channels, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def inputs(prepared: object) -> Inputs:
+    return read(prepared)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_pixels_are_normalised_by_the_statistics(channel: int, channels_last: bool) -> None:
+    pixels = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
+    found = Detector(FirstPixel([channel]), MEAN, STD, channels_last)(pixels)
+    wanted = (pixels.numpy()[:, 0, 0, channel] / 255.0 - MEAN[channel]) / STD[channel]
+    assert found.dtype == torch.float32
+    assert found.shape == (4,)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_two_outputs_become_their_difference() -> None:
+    pixels = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
+    first, second, both = (Detector(FirstPixel(c), MEAN, STD)(pixels) for c in ([0], [1], [0, 1]))
+    torch.testing.assert_close(both, second - first)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_difference_is_cross_entropy(smoothing: float) -> None:
+    outputs, labels = torch.randn(64, 2, dtype=torch.float64), torch.randint(0, 2, (64,))
+    found = loss_of(outputs[:, 1] - outputs[:, 0], labels.double(), smoothing)
+    torch.testing.assert_close(found, F.cross_entropy(outputs, labels, label_smoothing=smoothing))
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "rates"),
+    [
+        ("test_efficientnet", "bce", {"drop_rate": 0.2, "drop_path_rate": 0.1}),
+        ("test_resnet", "ce", {}),
+        ("test_vit", "bce", {}),  # has a weight a position: its size must be said
+    ],
+)
+def test_any_timm_model_works_at_the_data_s_size(inputs: Inputs, name: str, loss: str, rates: dict[str, float]) -> None:
+    config = build(TrainingConfig, {"model": name, "loss": loss, "pretrained": False, **rates})
+    detector = build_detector(config, inputs, channels_last=False)
+    logits = detector(torch.zeros((2, 32, 32, 3), dtype=torch.uint8))
+    assert logits.shape == (2,)
+
+
+def test_random_weights_follow_from_the_seed(inputs: Inputs) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        config = build(TrainingConfig, {"model": "test_resnet", "pretrained": False, "seed": seed})
+        return next(build_detector(config, inputs, channels_last=False).parameters())
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "efficientnet_b11"}, "timm has no 'efficientnet_b11': did you mean efficientnet_b1"),
+        ({"model": "test_vit", "drop_path_rate": 0.1, "drop_rate": 0.1}, None),
+    ],
+)
+def test_an_unknown_model_is_refused_with_the_nearest_name(
+    inputs: Inputs, values: dict[str, object], message: str | None
+) -> None:
+    config = build(TrainingConfig, {**values, "pretrained": False})
+    if message is None:
+        build_detector(config, inputs, channels_last=False)
+        return
+    with pytest.raises(ConfigError, match=message):
+        build_detector(config, inputs, channels_last=False)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_biases_and_norms_have_no_weight_decay(optimizer: str) -> None:
+    model = timm.create_model("test_efficientnet", num_classes=1)
+    made = make_optimizer(model, build(TrainingConfig, {"optimizer": optimizer, "weight_decay": 0.3}))
+    decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert decay[id(parameter)] == (0.3 if parameter.ndim > 1 else 0.0), name
+
+
+@pytest.mark.parametrize(
+    ("values", "step", "expected"),
+    [
+        ({"schedule": "constant"}, 17, 1.0),
+        ({"schedule": "cosine"}, 0, 1.0),
+        ({"schedule": "cosine"}, 20, 0.5),
+        ({"schedule": "cosine", "lr_min": 0.5}, 20, 0.75),
+        ({"schedule": "cosine"}, 40, 0.0),
+        ({"warmup_steps": 4}, 0, 0.25),
+        ({"warmup_steps": 4}, 3, 1.0),
+        ({"warmup_epochs": 0.4}, 1, 0.5),
+        ({"warmup_epochs": 0.4}, 22, 0.5),
+        ({"warmup_steps": 1000}, 39, 1.0),
+    ],
+)
+def test_the_rate_of_a_step(values: dict[str, object], step: int, expected: float) -> None:
+    config = build(TrainingConfig, {"epochs": 4, "lr": 1.0, **values})
+    assert learning_rate(config, step, steps_per_epoch=10) == pytest.approx(expected, abs=1e-9)

@@ -1,0 +1,129 @@
+"""Initial weights: what is loaded, what is refused, and with which words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from pipeline.errors import UsageError
+from tests.training.runs import sets
+from training.weights import load_weights, weights_sha256
+
+Weights = dict[str, torch.Tensor]
+
+
+def backbone(classes: int = 1, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model: nn.Module = timm.create_model("test_efficientnet", num_classes=classes)
+    return model
+
+
+def saved(path: Path, model: nn.Module, change: Callable[[Weights], object] = lambda weights: None) -> str:
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    change(weights)
+    save_file(weights, path)
+    return str(path)
+
+
+def test_a_file_of_the_same_model_is_loaded_to_the_bit(tmp_path: Path) -> None:
+    source, target = backbone(seed=1), backbone(seed=2)
+    load_weights(target, saved(tmp_path / "w.safetensors", source))
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+
+
+def test_half_precision_becomes_float32(tmp_path: Path) -> None:
+    path = saved(
+        tmp_path / "w.safetensors",
+        backbone(seed=1),
+        lambda w: w.update({key: value.half() for key, value in w.items() if value.is_floating_point()}),
+    )
+    target = backbone(seed=2)
+    load_weights(target, path)
+    assert target.state_dict()["conv_stem.weight"].dtype == torch.float32
+    assert torch.equal(target.conv_stem.weight, backbone(seed=1).conv_stem.weight.half().float())  # type: ignore[union-attr, operator]
+
+
+def test_a_head_of_another_size_is_left_out_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = backbone(classes=1, seed=2)
+    before = target.state_dict()["classifier.weight"].clone()
+    load_weights(target, saved(tmp_path / "w.safetensors", backbone(classes=1000, seed=1)))
+    assert torch.equal(target.state_dict()["classifier.weight"], before)
+    assert "head 'classifier.weight' (1000, 256) left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("conv_stem.weight"), "missing: conv_stem.weight"),
+        (lambda w: w.update({"stem.weight": torch.zeros(1)}), "unexpected: stem.weight"),
+        (lambda w: w.update({"conv_stem.weight": torch.zeros(1, 3)}), r"another shape: conv_stem.weight \(1, 3\)"),
+    ],
+)
+def test_other_tensors_are_refused_by_name(tmp_path: Path, change: Callable[[Weights], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_weights(backbone(), saved(tmp_path / "w.safetensors", backbone(), change))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".PTH"])
+def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    torch.save(backbone().state_dict(), path)
+    with pytest.raises(UsageError, match=r"pickle.*weights_only=True.*safetensors") as caught:
+        weights_sha256(str(path))
+    command = str(caught.value).partition('python -c "')[2].rstrip('"')
+    command = command.replace("IN.pth", str(path)).replace("OUT.safetensors", str(tmp_path / "out.safetensors"))
+    subprocess.run([sys.executable, "-c", command], check=True) if suffix == ".pth" else None
+    if suffix == ".pth":
+        load_weights(backbone(seed=3), str(tmp_path / "out.safetensors"))
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x00" * 100])
+def test_what_is_no_safetensors_file_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="not a readable safetensors file"):
+        load_weights(backbone(), str(path))
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such weights file"):
+        weights_sha256(str(tmp_path / "none.safetensors"))
+
+
+def test_without_the_hub_the_command_says_at_once_to_name_a_file(fresh: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-m", "training.run", "--run-dir", str(fresh), *sets(pretrained="true")],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "cannot be reached" in result.stderr
+    assert "--set pretrained=PATH" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert time.monotonic() - started < 60
+    assert not (fresh / "model").exists()
+
+
+@pytest.mark.shared
+def test_the_imagenet_start_for_b1_fits_efficientnet_b1(shared: Path) -> None:
+    path = shared / "weights" / "tf_efficientnet_b1.grown_from_b0_in1k.fp16.safetensors"
+    if not path.is_file():
+        pytest.skip("needs the weights kept beside the checkout, in ../shared/weights")
+    model = timm.create_model("efficientnet_b1", num_classes=1)
+    before = model.conv_stem.weight.clone()
+    load_weights(model, str(path))
+    assert not torch.equal(model.conv_stem.weight, before)
+    assert model.conv_stem.weight.dtype == torch.float32
