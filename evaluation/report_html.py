@@ -18,6 +18,7 @@ from evaluation.words import FEW_GROUPS
 __all__ = ["render"]
 
 _TEMPLATE: Final = "report.html.jinja"
+_ORDER: Final = ("test", "ood", "val", "train")
 _RATES: Final = ("accuracy", "precision", "recall", "specificity", "f1")
 _CLASSES: Final = {"real": "real", "ai": "AI-generated"}
 _MAGIC: Final = ((b"\xff\xd8", "jpeg"), (b"\x89PNG", "png"), (b"RIFF", "webp"))
@@ -38,7 +39,7 @@ def render(body: Mapping[str, Any], pictures: Mapping[str, bytes]) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {"rate": _rate, "number": _number, "range": _range, "data_uri": _data_uri}
-    splits = {name: values for name, values in body["splits"].items() if values["n"]}
+    splits = {name: body["splits"][name] for name in _ORDER if body["splits"].get(name, {}).get("n")}
     page = environment.get_template(_TEMPLATE).render(
         report=body,
         splits=splits,
@@ -64,8 +65,7 @@ def _ordered_sources(by_source: Mapping[str, Any]) -> list[tuple[str, Mapping[st
     for name, values in by_source.items():
         lines.append((name, values))
         lines += [(name, other) for other in values["other_splits"].values()]
-    place = {"test": 0, "ood": 1, "val": 2, "train": 3}
-    return sorted(lines, key=lambda line: (place[line[1]["split"]], line[1]["label"] == "ai", line[0]))
+    return sorted(lines, key=lambda line: (_ORDER.index(line[1]["split"]), line[1]["label"] == "ai", line[0]))
 
 
 def _rate(value: float | None) -> str:
