@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import yaml
-from tqdm import tqdm
 
 from pipeline.config import as_dict, load
 from pipeline.errors import TelltaleError
@@ -53,6 +52,8 @@ def say(message: str) -> None:
 
 def progress(items: Iterable[T], what: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
     """`items` behind a progress bar on standard error; no bar when that is not a terminal."""
+    from tqdm import tqdm  # takes as long to import as half of numpy, and `telltale predict` has no bar at its start
+
     bar: Iterable[T] = tqdm(items, desc=what, total=total, unit=unit, disable=None, leave=False)
     return bar
 
