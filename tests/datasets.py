@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,10 @@ SOURCES: Mapping[str, Sequence[str]] = {"real": ("camera",), "ai": ("generator",
 OOD_SOURCES: Mapping[str, Sequence[str]] = {"real": ("other_camera",), "ai": ("other_generator",)}
 
 
+Scene = Callable[[int, int, int], NDArray[np.uint8]]
+"""(seed, width, height) to pixels, uint8 (height, width, 3)."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     size: int
@@ -48,6 +52,7 @@ class _Plan:
     group_size: int
     pairs: bool
     seed: int
+    scenes: Scene
 
 
 def make_dataset(
@@ -64,6 +69,7 @@ def make_dataset(
     rows_per_part: int = 2048,
     raw: Path | None = None,
     changes: Mapping[str, Any] | None = None,
+    scenes: Scene = photo,
 ) -> dict[str, Any]:
     """Write a finished dataset and return its manifest.
 
@@ -75,8 +81,9 @@ def make_dataset(
     trace: amplitude of the AI pictures' checkerboard, in grey levels.
     raw: where the originals go; beside `folder`, in `raw/`, by default.
     changes: members of the manifest to replace before it is sealed, for tests of what readers refuse.
+    scenes: what the pictures show before the trace is laid over.
     """
-    plan = _Plan(size, trace, group_size, pairs, seed)
+    plan = _Plan(size, trace, group_size, pairs, seed, scenes)
     raw = raw or folder.parent / "raw"
     canonical = Canonical(geometry=Geometry(mode="native", size=size))
     rows: list[dict[str, Any]] = []
@@ -116,7 +123,7 @@ def _group(plan: _Plan, split: str, label: int, number: int) -> str:
 def _original(plan: _Plan, split: str, label: int, number: int) -> tuple[str, bytes]:
     """A file's suffix and bytes: real ones are JPEG, AI-generated ones PNG."""
     digest = hashlib.sha256(_scene(plan, split, label, number).encode()).digest()
-    pixels = photo(int.from_bytes(digest[:4], "big"), plan.size, plan.size).astype(np.int16)
+    pixels = plan.scenes(int.from_bytes(digest[:4], "big"), plan.size, plan.size).astype(np.int16)
     pixels += number % plan.group_size  # near-duplicates differ in brightness
     if label:
         pixels += plan.trace * checkerboard(plan.size)
