@@ -179,7 +179,7 @@ def report(seconds: Mapping[str, list[float]], pictures: int) -> list[str]:
     absent = [name for name in ("datasets.map", "Ray Data") if name not in seconds]
     return [
         f"{pictures} pictures of 256 px (tiles of photographs), ×{len(VARIANTS)}: "
-        f" {', '.join(VARIANTS)}; {len(reference)} rounds, the jobs taking turns, {CORES} cores. "
+        f"{', '.join(VARIANTS)}; {len(reference)} rounds, the jobs taking turns, {CORES} cores. "
         "Seconds are medians of whole commands. The rate is in original pictures a second; the ratio is the median "
         "over the rounds of bare time by the job's time. All jobs that write were checked to have written the same "
         "pictures.",
