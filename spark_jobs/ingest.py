@@ -3,7 +3,7 @@
 Two passes over the files, both in tasks that get JSON lines and return a few bytes a picture: the first finds out what
 every file is (`_examine.py`), the driver then decides what becomes of it (`_select.py`, with the links of `_near.py`),
 the second writes the canonical rows (`_write.py`). No picture passes through Spark itself, and nothing depends on how
-the work is cut or on which task ends first. The driver holds about 1 KB a picture.
+the work is cut or on which task ends first. The driver holds about 2 KB a picture.
 """
 
 from __future__ import annotations
