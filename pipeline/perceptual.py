@@ -30,6 +30,7 @@ SIGNATURE_BYTES: Final = FINE_BITS // 8 + 3
 _SIDE: Final = 32
 _SCALE: Final = 1 << 12
 _FLOOR: Final = 3  # orthonormal DCT units; JPEG at quality 60 and rounding move a coefficient by about 0.5
+_DETAIL: Final = 64  # set bits; two soft pictures have few, so the few that differ weigh more
 _FEATURES: Final = 20  # coarse frequencies above the floor; portraits have 50 and more, a clear sky under 15
 
 
@@ -40,7 +41,8 @@ class NearDuplicates:
     Attributes:
         enabled: look for them at all (explicit groups and equal pixels always form groups).
         coarse_distance: most differing bits among the 64 lowest frequencies; every pair within it is looked at.
-        fine_distance: most differing bits among all 256.
+        fine_distance: most differing bits among all 256; in proportion fewer for soft pictures, of which fewer than 64
+            bits are set.
         colour_distance: largest difference of the mean red, green or blue, in grey levels.
     """
 
@@ -113,6 +115,8 @@ def alike(one: NDArray[np.uint8], many: NDArray[np.uint8], limits: NearDuplicate
     """
     differing: NDArray[Any] = np.bitwise_count(one[:-3] ^ many[:, :-3])
     near = differing[:, : COARSE_BITS // 8].sum(axis=1) <= limits.coarse_distance
-    near &= differing.sum(axis=1) <= limits.fine_distance
+    here, there = np.bitwise_count(one[:-3]).sum(), np.bitwise_count(many[:, :-3]).sum(axis=1)
+    detail = np.minimum(np.minimum(here, there), _DETAIL)
+    near &= differing.sum(axis=1) * _DETAIL <= limits.fine_distance * detail
     tint = np.abs(one[-3:].astype(np.int16) - many[:, -3:].astype(np.int16)).max(axis=1)
     return np.asarray(near & (tint <= limits.colour_distance))

@@ -83,6 +83,14 @@ def test_the_fine_bits_part_what_the_coarse_ones_do_not() -> None:
     assert not _alike(mark, other)
 
 
+def test_soft_pictures_need_a_closer_match() -> None:
+    """A few bits that differ say little of a picture full of detail, much of one with ten bits set in all."""
+    detailed, soft = bytes([0b10101010] * 32), bytes([0b11110000] + [0] * 7 + [0b10101010] + [0] * 23)
+    for mark, expected in ((detailed, True), (soft, False)):
+        changed = mark[:10] + bytes(byte ^ 0b1111 for byte in mark[10:12]) + mark[12:]
+        assert _alike(mark + bytes(3), changed + bytes(3)) is expected
+
+
 def test_another_colour_parts() -> None:
     mark = signature(photo(3, 128, 96))
     assert mark is not None
