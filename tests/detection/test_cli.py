@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import pty
 import shutil
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,3 +244,23 @@ def test_a_reader_that_leaves_early_gets_no_message(bundle: Path, run: Path) -> 
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_a_wait_of_more_than_two_seconds_shows_progress_on_standard_error(bundle: Path, run: Path) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    picture = os.fsencode(run / "raw/real/camera/test-00000.jpg") + b"\n"
+    command = [sys.executable, "-m", "detection.cli", "predict", "--json", "--bundle", str(bundle), "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        for _ in range(14):
+            process.stdin.write(picture)  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            time.sleep(0.25)
+        out = process.communicate()[0]
+    shown = b""
+    while chunk := _read(ours):
+        shown += chunk
+    os.close(ours)
+    assert len(out.splitlines()) == 14
+    assert b"pictures" in shown
