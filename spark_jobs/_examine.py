@@ -139,7 +139,10 @@ def _drain(stream: BinaryIO, limit: int) -> tuple[str, bytes | None, int]:
     while chunk := stream.read(_CHUNK):
         digest.update(chunk)
         size += len(chunk)
-        kept = kept + chunk if size <= limit else bytearray()
+        if size <= limit:
+            kept += chunk
+        else:
+            kept.clear()
     return digest.hexdigest(), bytes(kept) if size <= limit else None, size
 
 

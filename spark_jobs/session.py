@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from pipeline.errors import SetupError, TelltaleError
+from pipeline import errors
+from pipeline.errors import ImageError, SetupError, TelltaleError
 from pipeline.java import check_java
 
 try:
@@ -30,6 +31,7 @@ __all__ = ["parallelism", "raise_first", "session", "spark_errors"]
 
 T = TypeVar("T")
 
+_DEATH = ("exited unexpectedly (crashed)", "Py4JNetworkError", "Connection refused", "OutOfMemory", "MemoryError")
 _LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 
 
@@ -72,7 +74,7 @@ def spark_errors() -> Iterator[None]:
     """Turn what Spark raises into one line.
 
     Raises:
-        TelltaleError: with the last line of what a worker raised.
+        TelltaleError: what a worker raised if that was one, otherwise one with the last line of what Spark says.
         SetupError: a worker or the Java side died.
     """
     try:
@@ -82,15 +84,24 @@ def spark_errors() -> Iterator[None]:
 
 
 def _explain(text: str) -> TelltaleError:
-    if "crashed" in text or "Py4JNetworkError" in text or "Connection refused" in text or "OutOfMemory" in text:
+    own = re.findall(r"^pipeline\.errors\.(\w+): (.*)$", text, flags=re.MULTILINE)
+    if own:
+        return _again(*own[-1])
+    if any(sign in text for sign in _DEATH):
         return SetupError(
             "a Spark process ended before its work was done, most likely for want of memory. Give it more "
             "(spark-submit --driver-memory / --executor-memory), or use fewer cores (--master local[1])."
         )
-    found = re.findall(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)\b.*)$", text, flags=re.MULTILINE)
-    own = [line for line in found if not line.startswith(("Py4J", "SparkException", "PythonException"))]
-    reason = (own or found or text.strip().splitlines() or ["no reason given"])[-1 if own else 0]
-    return TelltaleError(f"Spark failed: {reason.strip()}. Run the same command again to continue.")
+    found = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception)\b.*)$", text, flags=re.MULTILINE)
+    reason = (found or text.strip().splitlines() or ["no reason given"])[-1].strip()
+    return TelltaleError(f"Spark failed: {reason}. Run the same command again to continue.")
+
+
+def _again(name: str, message: str) -> TelltaleError:
+    """The error that a worker raised, as the driver would have raised it."""
+    kind = getattr(errors, name, TelltaleError)
+    takes_message = issubclass(kind, TelltaleError) and not issubclass(kind, ImageError)
+    return kind(message) if takes_message else TelltaleError(message)
 
 
 def parallelism(spark: SparkSession, items: int, per_task: int) -> int:
