@@ -21,6 +21,7 @@ __all__ = ["precision_recall", "reliability", "roc", "score_histogram"]
 
 # matplotlib knows no CSS variables, so it draws with colours that nothing else has, exchanged afterwards.
 _INK, _FAINT, _LINE, _REAL, _AI, _SURE = "#010203", "#010204", "#010205", "#010206", "#010207", "#010208"
+_PANEL: Final = "#010209"
 _VARIABLES: Final = {
     _INK: "var(--ink)",
     _FAINT: "var(--faint)",
@@ -28,6 +29,7 @@ _VARIABLES: Final = {
     _REAL: "var(--real)",
     _AI: "var(--ai)",
     _SURE: "var(--accent)",
+    _PANEL: "var(--panel)",
 }
 _STYLES: Final = {  # split → colour and dashes: a chart must be readable without colours too
     "test": (_SURE, "-"),
@@ -174,7 +176,9 @@ def _square(axes: Axes, xlabel: str, ylabel: str, aspect: str = "equal") -> None
 
 def _legend(axes: Axes, place: Any) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=place, fontsize=8.5, handlelength=2.2)
+        axes.legend(
+            loc=place, fontsize=8.5, handlelength=2.2, frameon=True, facecolor=_PANEL, edgecolor="none", framealpha=0.8
+        )
 
 
 def _svg(draw: Any, size: tuple[float, float], description: str) -> Markup:
