@@ -5,7 +5,8 @@ A shard is a range of `image_id` in one split, as a dataset's part is, so a shar
 and all variants of a picture lie in one shard. Within a training shard the rows are sorted by sha256 of
 `<image_id>/<variant>`; in the other splits, which hold identities only, by `image_id`.
 
-Memory while a shard is made: its encoded rows (about `shard_mb`) and two row groups.
+Memory while a shard is made, beside Python and its libraries (250 MB): its encoded rows and a few row groups, about
+one and a half times `shard_mb` together, however many pictures the dataset has.
 
 This module must not decide what a variant is or how it is stored (`pipeline.variants` does).
 """

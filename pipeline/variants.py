@@ -12,9 +12,10 @@ as well as of a camera; it does so to both classes alike.
 How a variant is stored. No row may carry a lossy generation more than another, and every one has passed the harmoniser
 exactly once. Three ways do that; benchmarks/results/variants.md has the figures (`python -m benchmarks.variants`):
 
-- *JPEG domain* (libjpeg-turbo's transforms): a quarter of the bytes, and the quickest, but it needs a system library
-  that no wheel brings; it cannot turn by an angle; and what it decodes to is not the turned picture, because chroma
-  upsampling and the inverse DCT round differently in the two directions: up to 3 grey levels in 7 % of the samples.
+- *JPEG domain* (libjpeg-turbo's transforms): a quarter of the bytes, and the quickest, but it needs libturbojpeg on the
+  machine, which PyTurboJPEG's wheel does not bring; it cannot turn by an angle; and what it decodes to is not the turned
+  picture, because chroma upsampling and the inverse DCT round differently in the two directions: up to 3 grey levels in
+  7 % of the samples.
 - *Transforming before harmonising* needs the original files again at augmentation, which then lie on the way of every
   run, and its cost grows with their size, not with the dataset's.
 - *A lossless codec* of the transformed canonical pixels is exact, needs only what the core has, and knows all variants.

@@ -20,9 +20,9 @@ class AugmentConfig:
 
     Attributes:
         variants: of each training picture, by name (`pipeline.variants` lists them).
-        shard_mb: about how large a shard becomes, in units of 2**20 bytes. A running task needs about that much memory
-            beside Python and its libraries. Data too small for eight such shards gets eight smaller ones, of at least
-            256 rows.
+        shard_mb: about how large a shard becomes, in units of 2**20 bytes. A running task needs one and a half times
+            that much memory, beside 250 MB for Python and its libraries. Data too small for eight such shards gets up
+            to eight smaller ones, of at least 256 rows.
     """
 
     variants: tuple[str, ...] = ("identity", "hflip", "rot90", "rot270")
