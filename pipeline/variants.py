@@ -13,7 +13,7 @@ How a variant is stored. No row may carry a lossy generation more than another, 
 exactly once. Three ways do that; benchmarks/results/variants.md has the figures (`python -m benchmarks.variants`):
 
 - *JPEG domain* (libjpeg-turbo's transforms): a quarter of the bytes, and the quickest, but it needs libturbojpeg on the
-  machine, which PyTurboJPEG's wheel does not bring; it cannot turn by an angle; and what it decodes to is not the turned
+  machine (PyTurboJPEG's wheel brings none); it cannot turn by an angle; and what it decodes to is not the turned
   picture, because chroma upsampling and the inverse DCT round differently in the two directions: up to 3 grey levels in
   7 % of the samples.
 - *Transforming before harmonising* needs the original files again at augmentation, which then lie on the way of every
