@@ -185,8 +185,13 @@ def output_state(
     problem = _difference(folder, manifest, kind, expected, ours)
     if problem is None:
         return "done" if folder.exists(manifest) else "go"
-    if not overwrite and not (update and folder.exists(manifest)):
-        raise OutputExistsError(f"{folder.uri}: {problem} Choose another output, or give --overwrite to replace it.")
+    foreign = _foreign(folder, (manifest, *ours))
+    if not overwrite and (foreign or not update):
+        also = f" It also holds '{foreign[0]}', which Telltale did not write." if foreign and update else ""
+        raise OutputExistsError(
+            f"{folder.uri}: {problem}{also} Choose another output, or give --overwrite to replace it."
+        )
+    folder.remove(manifest)  # first: from here on, nobody takes what is left for a finished result
     folder.remove("")
     return "go"
 
@@ -196,11 +201,7 @@ def _difference(
 ) -> str | None:
     """What stands against using the folder as it is, or None."""
     if not folder.exists(manifest):
-        foreign = [
-            entry.path
-            for entry in folder.list(hidden=True)
-            if not entry.path.endswith(ours) and not entry.path.startswith(STAGING + "/")
-        ]
+        foreign = _foreign(folder, ours)
         return f"holds files that Telltale did not write ('{foreign[0]}')." if foreign else None
     try:
         document = read_sealed(folder, manifest, kind)
@@ -211,6 +212,12 @@ def _difference(
         if document.get(key) != value:
             return f"holds the result of other work: '{key}' differs."
     return None
+
+
+def _foreign(folder: Folder, ours: tuple[str, ...]) -> list[str]:
+    """Files that no attempt of ours can have written."""
+    paths = (entry.path for entry in folder.list(hidden=True))
+    return [path for path in paths if not path.endswith(ours) and not path.startswith(STAGING + "/")]
 
 
 def file_state(

@@ -115,3 +115,12 @@ def test_foreign_files_are_refused_even_by_update(tmp_path: Path) -> None:
     assert folder.read("thesis.docx") == b"mine"
     assert output_state(folder, "manifest.json", "dataset", {}, (".parquet",), overwrite=True) == "go"
     assert not folder.exists()
+
+
+def test_update_refuses_foreign_files_beside_a_finished_result_too(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    _publish_with_file(folder)
+    folder.put("thesis.docx", b"mine")
+    with pytest.raises(OutputExistsError, match=r"'config' differs.*thesis\.docx"):
+        output_state(folder, "manifest.json", "dataset", {"config": {}}, (".parquet",), update=True)
+    assert folder.read("thesis.docx") == b"mine"
