@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pipeline  # noqa: F401  -- first: it keeps ONNX Runtime from reporting usage
+
 if TYPE_CHECKING:
     from detection.model import Detector, load
 

@@ -197,6 +197,14 @@ def installed(*arguments: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
+def test_nothing_is_reported_or_left_in_the_home_folder(bundle: Path, run: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's builds keep a database of usage there, to send it, unless they are told not to."""
+    picture = run / "raw/real/camera/test-00000.jpg"
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "CI": ""}
+    assert installed("predict", "--bundle", str(bundle), str(picture), **home).returncode == 0
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_the_installed_command_prints_its_version() -> None:
     done = installed("--version")
     assert (done.returncode, done.stdout.split()[0]) == (0, "telltale")
