@@ -73,12 +73,12 @@ def run_killed(workflow: Path, run_dir: Path, seconds: float) -> bool:
         time.sleep(0.02)
     if process.poll() is not None:
         return False
-    _kill_tree(process.pid)
+    kill_tree(process.pid)
     process.wait()
     return True
 
 
-def _kill_tree(pid: int) -> None:
+def kill_tree(pid: int) -> None:
     """SIGKILL a process and all below it, children in sessions of their own (Spark's) included."""
     below = {pid}
     while True:

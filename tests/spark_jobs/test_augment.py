@@ -23,7 +23,7 @@ from pipeline.storage import Folder
 from spark_jobs import augment
 from tests.conftest import ROOT
 from tests.datasets import make_dataset
-from tests.runs import _kill_tree
+from tests.runs import kill_tree
 
 VARIANTS = ("identity", "hflip", "vflip", "rot90", "rot180", "rot270", "transpose", "rotate15")
 SETTINGS = ("--set", f"variants=[{', '.join(VARIANTS)}]")
@@ -151,7 +151,7 @@ def test_after_a_kill_the_same_command_gives_the_same_manifest(
     )
     while process.poll() is None and not list(output.glob("train-*")):
         time.sleep(0.005)
-    _kill_tree(process.pid)
+    kill_tree(process.pid)
     process.wait()
     assert list(output.glob("train-*")), "it never began"
     assert not (output / "manifest.json").exists(), "it was done before it was killed"

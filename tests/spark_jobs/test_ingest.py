@@ -30,7 +30,7 @@ from pipeline.verify import check_raw
 from spark_jobs import ingest
 from tests.conftest import ROOT
 from tests.pictures import encoded, html_named_jpg, photo
-from tests.runs import _kill_tree
+from tests.runs import kill_tree
 
 SCRIPT = str(ROOT / "spark_jobs" / "ingest.py")
 SETTINGS = (
@@ -284,7 +284,7 @@ def test_after_a_kill_the_same_command_gives_the_same_manifest(
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(output.glob("train-*")):
         time.sleep(0.005)
-    _kill_tree(process.pid)
+    kill_tree(process.pid)
     process.wait()
     assert list(output.glob("train-*")), "it never began"
     assert not (output / "manifest.json").exists(), "it was done before it was killed"
