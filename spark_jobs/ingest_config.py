@@ -1,23 +1,21 @@
-"""The settings of ingest, and the command that checks them: `python -m spark_jobs.ingest_config --config F`.
+"""The settings of ingest, and the command that checks and prints them: `python -m spark_jobs.ingest_config --config F`.
 
 This file must not import Spark: a workflow checks all its sections before any engine starts.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 from pipeline.canonical import Canonical
-from pipeline.cli import add_config_options, run_command
-from pipeline.config import as_dict, at_least, between, load
+from pipeline.cli import show_config
+from pipeline.config import as_dict, at_least, between
 from pipeline.layouts import Layouts
 from pipeline.perceptual import NearDuplicates
 from pipeline.splitting import Split
 
-__all__ = ["SECTION", "IngestConfig", "main", "result_config"]
+__all__ = ["SECTION", "IngestConfig", "result_config"]
 
 SECTION: Final = "ingest"
 _NEVER: Final = {"max_reject_fraction"}  # changes no result
@@ -52,13 +50,5 @@ def result_config(config: IngestConfig, layout: str) -> dict[str, Any]:
     return {**{key: value for key, value in values.items() if key not in _NEVER | others}, "layout": layout}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Check the settings."""
-    parser = argparse.ArgumentParser(prog="python -m spark_jobs.ingest_config", description=main.__doc__)
-    add_config_options(parser)
-    given = parser.parse_args(arguments)
-    load(IngestConfig, given.config, given.sets, SECTION)
-
-
 if __name__ == "__main__":
-    raise SystemExit(run_command(main))
+    raise SystemExit(show_config(IngestConfig, SECTION))

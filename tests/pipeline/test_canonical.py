@@ -70,4 +70,4 @@ def test_quality_and_subsampling_are_what_was_asked_for() -> None:
         data = harmonise(pixels, 90, Harmonise(subsampling=subsampling))  # type: ignore[arg-type]
         with Image.open(io.BytesIO(data)) as image:
             assert image.layer[0][1:3] == factors  # type: ignore[attr-defined]
-            assert image.quantization[0][0] == 3  # the standard table at quality 90
+            assert image.quantization[0][0] == 3  # type: ignore[attr-defined]  # the standard table at quality 90

@@ -89,7 +89,8 @@ def test_an_empty_or_unfinished_output_is_continued(tmp_path: Path) -> None:
 def test_the_same_work_is_done_and_other_work_is_refused_or_replaced(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     _publish_with_file(folder)
-    same, other = {"config": BODY["config"]}, {"config": {}}
+    same: dict[str, Any] = {"config": BODY["config"]}
+    other: dict[str, Any] = {"config": {}}
     assert output_state(folder, "manifest.json", "dataset", same, (".parquet",)) == "done"
     with pytest.raises(OutputExistsError, match="'config' differs"):
         output_state(folder, "manifest.json", "dataset", other, (".parquet",))
