@@ -64,7 +64,7 @@ class TrainingConfig:
         threads: of torch on the CPU; 0: all cores. Recorded: another number gives other last bits.
         device: auto: a GPU where there is one.
         amp: mixed precision on a GPU; validation is in float32 always.
-        channels_last: memory layout; auto: on a GPU.
+        channels_last: memory layout; a third faster for EfficientNet, on the CPU too.
         threshold: how the verdict's threshold is fitted.
         workers: loader processes; auto: none on the CPU (decoding takes 1-2 % of a step), up to 8 beside a GPU.
         checkpoint_steps: steps between checkpoints; 0: only at the ends of epochs and on SIGTERM or SIGINT.
@@ -94,7 +94,7 @@ class TrainingConfig:
     threads: int = at_least(0, 0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["none", "bf16", "fp16"] = "none"
-    channels_last: bool | Literal["auto"] = "auto"
+    channels_last: bool = True
     threshold: Threshold = field(default_factory=Threshold)
     workers: int | Literal["auto"] = "auto"
     checkpoint_steps: int = at_least(0, 500)

@@ -31,14 +31,12 @@ class Compute:
         device: cpu or cuda.
         threads: of torch on the CPU.
         amp: mixed precision's type, or None.
-        channels_last: memory layout.
         workers: loader processes.
     """
 
     device: torch.device
     threads: int
     amp: torch.dtype | None
-    channels_last: bool
     workers: int
 
 
@@ -46,7 +44,7 @@ def choose(config: TrainingConfig, recorded_threads: int | None = None) -> Compu
     """Decide what the configuration leaves open.
 
     Args:
-        config: device, threads, amp, channels_last, workers.
+        config: device, threads, amp, workers.
         recorded_threads: of the checkpoint that the run continues: it goes on with that number, so that its losses
             stay those of a run that was never interrupted, unless the configuration names a number.
 
@@ -63,7 +61,6 @@ def choose(config: TrainingConfig, recorded_threads: int | None = None) -> Compu
         device=torch.device("cuda" if on_gpu else "cpu"),
         threads=config.threads or recorded_threads or cores,
         amp=_AMP.get(config.amp) if on_gpu else None,
-        channels_last=on_gpu if config.channels_last == "auto" else config.channels_last,
         workers=(min(8, max(1, cores - 1)) if on_gpu else 0) if config.workers == "auto" else config.workers,
     )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import warnings
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
@@ -150,16 +152,17 @@ class Batches:
         self._split, self._shards, self._window, self._seed = split, inputs.shards, window, seed
         self._bounds = batches_of(split.rows, batch_size, training=seed is not None)
         self._order = _Order()
-        self._loader = DataLoader(
-            ShardRows(inputs.folder, split, inputs.canonical.geometry.size, window),
-            batch_sampler=self._order,
-            num_workers=workers,
-            collate_fn=_same,
-            pin_memory=pin_memory,
-            persistent_workers=workers > 0,
-            worker_init_fn=_start_worker,
-            multiprocessing_context=_context() if workers else None,
-        )
+        with _more_workers_than_cores():
+            self._loader = DataLoader(
+                ShardRows(inputs.folder, split, inputs.canonical.geometry.size, window),
+                batch_sampler=self._order,
+                num_workers=workers,
+                collate_fn=_same,
+                pin_memory=pin_memory,
+                persistent_workers=workers > 0,
+                worker_init_fn=_start_worker,
+                multiprocessing_context=_context() if workers else None,
+            )
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -183,7 +186,9 @@ class Batches:
             for first, last in zip(self._bounds[start:], self._bounds[start + 1 :], strict=False)
         ]
         try:
-            for item in self._loader:
+            with _more_workers_than_cores():
+                items = iter(self._loader)
+            for item in items:
                 if isinstance(item, TelltaleError):
                     raise item
                 yield item
@@ -210,6 +215,14 @@ def _same(item: Any) -> Any:
 def _start_worker(number: int) -> None:
     """Ctrl-C goes to the whole process group; the trainer decides what happens then, not its loaders."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _more_workers_than_cores() -> Iterator[None]:
+    """torch warns of it; it is the user's choice, and the batches are the same."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        yield
 
 
 def _context() -> Any:

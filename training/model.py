@@ -60,13 +60,12 @@ class Detector(nn.Module):
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
 
 
-def build_detector(config: TrainingConfig, inputs: Inputs, channels_last: bool, initial: bool = True) -> Detector:
+def build_detector(config: TrainingConfig, inputs: Inputs, initial: bool = True) -> Detector:
     """A detector with its initial weights, on the CPU; random ones are a function of the seed.
 
     Args:
-        config: model, outputs, drop rates, weights.
+        config: model, outputs, drop rates, weights, memory layout.
         inputs: size, mean and standard deviation.
-        channels_last: memory layout.
         initial: whether to load pretrained weights (a checkpoint replaces them anyway).
 
     Raises:
@@ -80,10 +79,10 @@ def build_detector(config: TrainingConfig, inputs: Inputs, channels_last: bool, 
     backbone = _create(config, inputs.canonical.geometry.size, extra)
     if isinstance(config.pretrained, str) and initial:
         load_weights(backbone, config.pretrained)
-    detector = Detector(backbone, inputs.mean, inputs.std, channels_last)
+    detector = Detector(backbone, inputs.mean, inputs.std, config.channels_last)
     if sum(p.numel() * p.element_size() for p in detector.parameters()) > _ONNX_BYTES:
         raise ConfigError(f"'model': {config.model} is too large for one ONNX file (2 GB): choose a smaller one")
-    return detector.to(memory_format=torch.channels_last) if channels_last else detector
+    return detector.to(memory_format=torch.channels_last) if config.channels_last else detector
 
 
 def _create(config: TrainingConfig, size: int, extra: dict[str, Any]) -> nn.Module:

@@ -72,7 +72,7 @@ class Work:
         """
         checkpoint = self._checkpoint(resume, overwrite, update)
         compute = choose(self._config, checkpoint.state["threads"] if checkpoint else None)
-        detector = build_detector(self._config, self._inputs, compute.channels_last, initial=checkpoint is None)
+        detector = build_detector(self._config, self._inputs, initial=checkpoint is None)
         train, val = self._batches(compute)
         say(
             f"training {self._config.model} on {train.rows} rows, {val.rows} for validation; {compute.device.type}, "

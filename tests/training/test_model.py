@@ -70,7 +70,7 @@ def test_the_loss_of_a_difference_is_cross_entropy(smoothing: float) -> None:
 )
 def test_any_timm_model_works_at_the_data_s_size(inputs: Inputs, name: str, loss: str, rates: dict[str, float]) -> None:
     config = build(TrainingConfig, {"model": name, "loss": loss, "pretrained": False, **rates})
-    detector = build_detector(config, inputs, channels_last=False)
+    detector = build_detector(config, inputs)
     logits = detector(torch.zeros((2, 32, 32, 3), dtype=torch.uint8))
     assert logits.shape == (2,)
 
@@ -78,7 +78,7 @@ def test_any_timm_model_works_at_the_data_s_size(inputs: Inputs, name: str, loss
 def test_random_weights_follow_from_the_seed(inputs: Inputs) -> None:
     def weights(seed: int) -> torch.Tensor:
         config = build(TrainingConfig, {"model": "test_resnet", "pretrained": False, "seed": seed})
-        return next(build_detector(config, inputs, channels_last=False).parameters())
+        return next(build_detector(config, inputs).parameters())
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
@@ -96,10 +96,10 @@ def test_an_unknown_model_is_refused_with_the_nearest_name(
 ) -> None:
     config = build(TrainingConfig, {**values, "pretrained": False})
     if message is None:
-        build_detector(config, inputs, channels_last=False)
+        build_detector(config, inputs)
         return
     with pytest.raises(ConfigError, match=message):
-        build_detector(config, inputs, channels_last=False)
+        build_detector(config, inputs)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])

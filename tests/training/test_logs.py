@@ -1,0 +1,78 @@
+"""What a run writes for people to watch."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from training.curves import draw_curves
+from training.logs import Logs
+
+
+def lines(run: Path, kind: str) -> list[dict[str, object]]:
+    found = [json.loads(line) for line in (run / "logs" / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["kind"] == kind]
+
+
+def step(number: int) -> dict[str, object]:
+    return {"step": number, "epoch": 1, "loss": 0.5, "lr": 0.1}
+
+
+def epoch(number: int, at: int) -> dict[str, float]:
+    return {"epoch": number, "step": at, "train_loss": 0.5, "val_loss": 0.6, "val_auc": 0.7, "lr": 0.1}
+
+
+def test_every_step_and_epoch_is_logged_once(finished: Path) -> None:
+    steps, epochs = lines(finished, "step"), lines(finished, "epoch")
+    assert [line["step"] for line in steps] == list(range(1, 11))
+    assert [line["epoch"] for line in steps] == [1] * 5 + [2] * 5
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    losses = np.array([float(str(line["loss"])) for line in steps])
+    np.testing.assert_allclose(float(str(epochs[0]["train_loss"])), losses[:5].mean(), rtol=1e-12)
+
+
+def test_tensorboard_has_the_same_losses(finished: Path) -> None:
+    board = EventAccumulator(str(finished / "logs" / "tensorboard"))
+    board.Reload()
+    found = {item.step: item.value for item in board.Scalars("train/loss")}
+    assert found == {line["step"]: line["loss"] for line in lines(finished, "step")}
+
+
+def test_curves_are_a_picture_with_something_in_it(finished: Path) -> None:
+    picture = np.asarray(Image.open(finished / "logs" / "curves.png").convert("L"))
+    assert picture.shape[0] > 200
+    assert len(np.unique(picture)) > 20
+
+
+def test_curves_of_more_epochs_differ() -> None:
+    one, two = draw_curves([dict(epoch(1, 5))]), draw_curves([dict(epoch(1, 5)), dict(epoch(2, 10))])
+    assert Image.open(io.BytesIO(one)).size == Image.open(io.BytesIO(two)).size
+    assert one != two
+
+
+def test_a_resume_drops_what_was_logged_past_the_checkpoint(tmp_path: Path) -> None:
+    with Logs(str(tmp_path / "logs"), 0, 0) as logs:
+        for number in range(1, 6):
+            logs.step(step(number))
+        logs.epoch([dict(epoch(1, 5))])
+        logs.step(step(6))
+    with open(tmp_path / "logs" / "metrics.jsonl", "a", encoding="utf-8") as stream:
+        stream.write('{"kind": "step", "st')  # killed in the middle of a line
+    with Logs(str(tmp_path / "logs"), 5, 0) as logs:  # before the validation of epoch 1
+        logs.epoch([dict(epoch(1, 5))])
+        logs.step(step(6))
+    assert [line["step"] for line in lines(tmp_path, "step")] == [1, 2, 3, 4, 5, 6]
+    assert [line["epoch"] for line in lines(tmp_path, "epoch")] == [1]
+
+
+def test_a_new_run_starts_new_logs(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Logs(str(tmp_path / "logs"), 0, 0) as logs:
+            logs.step(step(1))
+    assert len(lines(tmp_path, "step")) == 1
+    assert len(list((tmp_path / "logs" / "tensorboard").iterdir())) == 1

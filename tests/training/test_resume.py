@@ -1,0 +1,199 @@
+"""Stopping and going on: at any step, in any way, the losses and the model are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.cli import run_command
+from pipeline.config import build
+from pipeline.errors import OutputExistsError
+from pipeline.storage import Folder
+from tests.training.runs import SMALL, make_run, sets, train
+from tests.training.test_inputs import read
+from training.checkpoint import Checkpoints
+from training.config import TrainingConfig
+from training.device import choose, reproducible
+from training.loader import Batches
+from training.logs import Logs
+from training.loop import Trainer
+from training.model import build_detector
+from training.run import main
+from training.signals import Signals
+
+SETTINGS: dict[str, Any] = {
+    **SMALL,
+    "pretrained": False,
+    "checkpoint_steps": 1,
+    "checkpoints_kept": 1000,
+    "drop_rate": 0.5,
+    "drop_path_rate": 0.2,
+}
+
+
+def fit(run: Path, folder: Path, **changes: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """Train without exporting, from the newest checkpoint in `folder` on; (weights, logged lines without times)."""
+    config, inputs = build(TrainingConfig, {**SETTINGS, **changes}), read(run)
+    compute, checkpoints = choose(config), Checkpoints(Folder(str(folder / "checkpoints")), config.checkpoints_kept)
+    train_batches = Batches(inputs, inputs.train, config.batch_size, 0, config.shuffle_row_groups, config.seed)
+    val = Batches(inputs, inputs.val, config.batch_size, 0, 1)
+    with reproducible(compute), Signals() as signals:
+        trainer = Trainer(build_detector(config, inputs), config, compute, train_batches, val, checkpoints, {}, signals)
+        checkpoint = checkpoints.latest()
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        with Logs(str(folder), trainer.step, trainer.epochs) as logs:
+            trainer.fit(logs)
+    return dict(trainer.detector.state_dict()), logged(folder / "metrics.jsonl")
+
+
+def logged(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "time"} for line in lines]
+
+
+@pytest.fixture(scope="module", params=["adamw", "sgd"])
+def undisturbed(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(optimiser, folder with a checkpoint of every step, weights, lines) of a run without interruption."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return request.param, folder, *fit(prepared, folder, optimizer=request.param)
+
+
+def checkpoints_of(folder: Path) -> list[str]:
+    return Checkpoints(Folder(str(folder / "checkpoints")), 1).names()
+
+
+def test_there_is_a_checkpoint_at_every_step_and_two_at_an_epoch_s_end(undisturbed: Any) -> None:
+    stems = [name.removesuffix(".json").split("-")[1:] for name in checkpoints_of(undisturbed[1])]
+    steps = [(int(step), int(epochs)) for step, epochs in stems]
+    assert steps == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (5, 1), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1), (10, 2)]
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_resume_at_any_step_is_the_undisturbed_run(
+    undisturbed: Any, prepared: Path, tmp_path: Path, number: int
+) -> None:
+    """Numbers 4, 5, 10 and 11 are an epoch's end, before and after its validation."""
+    optimizer, folder, weights, lines = undisturbed
+    shutil.copytree(folder, tmp_path / "again")
+    for name in checkpoints_of(folder)[number + 1 :]:
+        (tmp_path / "again" / "checkpoints" / name).unlink()
+    again, lines_again = fit(prepared, tmp_path / "again", optimizer=optimizer)
+    assert lines_again == lines
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+
+
+def start(run: Path, **changes: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "training.run", "--run-dir", str(run), *sets(checkpoint_steps=1, **changes)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not list((run / "logs").glob("checkpoints/*.json")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_continued_gives_the_same_bundle(
+    finished: Path, fresh: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(fresh)
+    wait_for_checkpoint(fresh, process)
+    process.send_signal(number)
+    shown = process.communicate(timeout=60)[1]
+    expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 1, signal.SIGINT: 130}
+    assert process.returncode == expected[number], shown
+    assert "Traceback" not in shown
+    assert not (fresh / "model").exists()
+    assert train(fresh, "--resume") == 0
+    assert "continuing at step" in capsys.readouterr().err
+    for name in ("bundle.json", "model.onnx", "model.safetensors"):
+        assert (fresh / "model" / name).read_bytes() == (finished / "model" / name).read_bytes()
+    assert logged(fresh / "logs" / "metrics.jsonl") == logged(finished / "logs" / "metrics.jsonl")
+
+
+class _Unfinished:
+    """Checkpoints of an unfinished run in a run folder, made in this process."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.before = self.files()
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.run / "logs" / "checkpoints").iterdir()}
+
+
+@pytest.fixture
+def unfinished(fresh: Path) -> _Unfinished:
+    """A run that its own loss ended after the first checkpoint."""
+    assert run_command(main, ["--run-dir", str(fresh), *sets(lr=1e30, checkpoint_steps=1)]) == 1
+    return _Unfinished(fresh)
+
+
+def test_checkpoints_are_not_dropped_unasked(unfinished: _Unfinished) -> None:
+    with pytest.raises(OutputExistsError, match=r"unfinished run.*--resume.*--overwrite"):
+        train(unfinished.run, lr=1e30)
+    assert unfinished.files() == unfinished.before
+
+
+def test_a_resume_with_other_settings_is_refused_by_name(unfinished: _Unfinished) -> None:
+    with pytest.raises(OutputExistsError, match=r"training\.lr was 1e\+30 and is 0\.003"):
+        train(unfinished.run, "--resume")
+    assert unfinished.files() == unfinished.before
+
+
+def test_a_resume_on_another_dataset_is_refused_with_both_hashes(unfinished: _Unfinished) -> None:
+    shards = read(unfinished.run).shards
+    for name in ("shards", "dataset"):
+        shutil.rmtree(unfinished.run / name)
+    make_run(unfinished.run, {"train": 40, "val": 17}, seed=1)
+    with pytest.raises(OutputExistsError) as caught:
+        train(unfinished.run, "--resume", lr=1e30)
+    now = read(unfinished.run)
+    assert now.shards != shards
+    assert "comes from dataset" in str(caught.value)
+    assert now.dataset in str(caught.value)
+    assert unfinished.files() == unfinished.before
+
+
+def test_a_resume_continues_with_settings_that_change_nothing(unfinished: _Unfinished) -> None:
+    code = run_command(
+        main, ["--run-dir", str(unfinished.run), "--resume", *sets(lr=1e30, checkpoint_steps=0, workers=1)]
+    )
+    assert code == 1  # it went on, to the same end
+    first = logged(unfinished.run / "logs" / "metrics.jsonl")[0]
+    assert first["step"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("--resume", "--update"), ("--overwrite",)])
+def test_asked_to_the_run_starts_anew(unfinished: _Unfinished, finished: Path, options: tuple[str, ...]) -> None:
+    assert train(unfinished.run, *options) == 0
+    assert (unfinished.run / "model" / "bundle.json").read_bytes() == (finished / "model" / "bundle.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_resume_without_checkpoints_starts_at_the_first_step(fresh: Path, finished: Path) -> None:
+    assert train(fresh, "--resume") == 0
+    assert (fresh / "model" / "bundle.json").read_bytes() == (finished / "model" / "bundle.json").read_bytes()
+
+
+def test_a_resume_uses_the_recorded_number_of_threads() -> None:
+    config = build(TrainingConfig, {"device": "cpu"})
+    assert choose(config, recorded_threads=7).threads == 7
+    assert choose(config).threads == len(os.sched_getaffinity(0))
+    assert choose(build(TrainingConfig, {"device": "cpu", "threads": 3}), recorded_threads=7).threads == 3
