@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -31,6 +32,15 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-4 is a number, as in YAML 1.2; in YAML 1.1 it is a string, because it has no dot."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
+)
 
 SECTIONS: Final = ("demo", "ingest", "stats", "augment", "training", "evaluation")
 """The sections of a workflow file, one a stage."""
@@ -70,7 +80,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     if not folder.is_file(name):
         raise ConfigError(f"{path}: no such configuration file. See configs/ for those that come with Telltale.")
     try:
-        value = yaml.safe_load(folder.read(name).decode("utf-8"))
+        value = yaml.load(folder.read(name).decode("utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if value is None:
@@ -92,7 +102,7 @@ def apply_sets(values: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]
         if not found or not all(key.split(".")):
             raise ConfigError(f"--set {item}: write it as --set key.subkey=value.")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {item}: the value is not valid YAML: {error}") from error
         *parents, last = key.split(".")

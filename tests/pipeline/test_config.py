@@ -109,3 +109,12 @@ def test_cross_field_checks_are_configuration_errors() -> None:
         build(Canonical, {"harmonise": {"train_quality_min": 95, "train_quality_max": 90}})
     with pytest.raises(ConfigError, match="multiple of 16"):
         build(Canonical, {"geometry": {"size": 100}})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("1E+3", 1000.0), ("2.e2", 200.0), ("-1e1", -10.0), ("7", 7.0)]
+)
+def test_a_number_with_an_exponent_needs_no_dot(tmp_path: Path, text: str, value: float) -> None:
+    (tmp_path / "rate.yaml").write_text(f"maybe: {text}\n")
+    assert load(Outer, str(tmp_path / "rate.yaml")).maybe == value
+    assert load(Outer, None, [f"maybe={text}"]).maybe == value
