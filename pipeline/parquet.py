@@ -113,7 +113,8 @@ def open_parquet(folder: Folder, path: str, schema: pa.Schema = SCHEMA) -> Itera
     where = folder.locate(path)
     with folder.open(path) as stream:
         try:
-            with pq.ParquetFile(stream) as file:
+            # No reading ahead: Arrow's threads could still hold the Python stream at exit, and the process aborts then.
+            with pq.ParquetFile(stream, pre_buffer=False) as file:
                 check_schema(file.schema_arrow, where, schema)
                 yield file
         except (pa.ArrowException, OSError) as error:
@@ -134,7 +135,7 @@ def read_row_group(
     """
     with open_parquet(folder, path, schema) as file:
         try:
-            return file.read_row_group(row_group, columns=columns)
+            return file.read_row_group(row_group, columns=columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise IntegrityError(
                 f"{folder.locate(path)}: row group {row_group} is damaged ({error}). Make this stage again."

@@ -1,0 +1,215 @@
+"""Running an mrjob job under any of its runners, quietly and tidily.
+
+mrjob's logs and its own configuration files stay out of the way, everything temporary lies in one folder that goes at
+the end, and a failed task becomes one message. This file must not know what a job computes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.cli import say
+from pipeline.errors import SetupError, StorageError, TelltaleError, UsageError
+from pipeline.java import check_java
+
+__all__ = ["RUNNERS", "run_job"]
+
+RUNNERS: Final = ("inline", "local", "spark", "hadoop")
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_SPARK_LISTS: Final = 64  # Spark makes a task of each file, and of a small file two
+
+
+def run_job(
+    load_job: Callable[[], type[Any]],
+    lines: Iterable[Mapping[str, Any]],
+    runner: str,
+    options: Sequence[str],
+    take: Callable[[str, Any], None],
+) -> dict[str, int]:
+    """Run a job over a work list and hand out what its reducers emit.
+
+    Args:
+        load_job: imports the job's class (which imports mrjob).
+        lines: the work list; each line is JSON-ready.
+        runner: one of `RUNNERS`.
+        options: further mrjob options, for a cluster; they win over ours.
+        take: called with each (key, value) of the output, in no particular order.
+
+    Returns:
+        The job's counters, of all groups together.
+
+    Raises:
+        SetupError: mrjob, Spark or Java is missing.
+        UsageError: an option is not mrjob's.
+        StorageError: a temporary file cannot be written.
+        TelltaleError: a task failed.
+    """
+    job_class = _import(load_job)
+    extra = {"spark": _spark_options, "local": _local_options, "inline": _local_options}
+    try:
+        with tempfile.TemporaryDirectory(prefix="telltale-", ignore_cleanup_errors=True) as temporary, _importable():
+            chosen = extra.get(runner, _no_options)(Path(temporary), options)
+            lists = _write_lists(lines, Path(temporary), _SPARK_LISTS if runner == "spark" else 1)
+            arguments = ["-r", runner, "--no-conf", "--cleanup-on-failure", "ALL", "--local-tmp-dir", temporary]
+            job = _make(job_class, [*arguments, *chosen, *options, *lists])
+            return _run(job, runner, take)
+    except OSError as error:
+        raise StorageError(
+            f"{tempfile.gettempdir()}: cannot hold the job's temporary files: {error.strerror or error}. "
+            "Free space there, or set TMPDIR to another folder."
+        ) from error
+
+
+def _import(load_job: Callable[[], type[Any]]) -> type[Any]:
+    try:
+        return load_job()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("mrjob", "distutils"):
+            raise
+        raise SetupError(
+            f"the package '{error.name}' is missing: install the extra with `pip install 'telltale[hadoop]'`."
+        ) from error
+
+
+def _make(job_class: type[Any], arguments: list[str]) -> Any:
+    try:
+        return job_class(arguments)
+    except ValueError as error:
+        raise UsageError(f"--mrjob: {error}. `python -m mrjob.job --help --runner` lists mrjob's options.") from error
+
+
+def _run(job: Any, runner: str, take: Callable[[str, Any], None]) -> dict[str, int]:
+    from mrjob.step import StepFailedException
+
+    with _quiet() as problems, job.make_runner() as made:
+        try:
+            made.run()
+        except StepFailedException as error:
+            if os.environ.get("TELLTALE_DEBUG"):
+                say("\n".join(problems))
+            cause = (_cause(problems) or str(error)).rstrip(".")
+            raise TelltaleError(
+                f"the {runner} job failed: {cause}. Run again; if it fails the same way, TELLTALE_DEBUG=1 shows what "
+                "the failed task said."
+            ) from error
+        for key, value in job.parse_output(made.cat_output()):
+            take(key, value)
+        counters: dict[str, int] = {}
+        for step in made.counters():
+            for group in step.values():
+                counters.update(group)
+        return counters
+
+
+def _cause(problems: Sequence[str]) -> str | None:
+    """The line of mrjob's error messages that names an exception, the last of them being the most precise."""
+    found = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt|Killed)\b.*$", "\n".join(problems), re.MULTILINE)
+    return found[-1] if found else None
+
+
+@contextmanager
+def _quiet() -> Iterator[list[str]]:
+    """Keep mrjob's messages from the terminal; gives the errors among them."""
+    problems: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            problems.append(record.getMessage())
+
+    logger, handler = logging.getLogger("mrjob"), Collect(logging.ERROR)
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield problems
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+@contextmanager
+def _importable() -> Iterator[None]:
+    """Let the processes that a runner starts on this machine import our packages, installed or not."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(_ROOT) if not before else f"{_ROOT}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _write_lists(lines: Iterable[Mapping[str, Any]], folder: Path, count: int) -> list[str]:
+    """Deal the lines out to at most `count` files (at least one), as JSON without a raw newline in it."""
+    paths = [folder / f"work-{number:05d}.jsonl" for number in range(count)]
+    used = 1
+    streams = [path.open("w", encoding="ascii") for path in paths]
+    try:
+        for number, line in enumerate(lines):
+            streams[number % count].write(json.dumps(line) + "\n")
+            used = min(count, number + 1)
+    finally:
+        for stream in streams:
+            stream.close()
+    return [str(path) for path in paths[:used]]
+
+
+def _no_options(folder: Path, options: Sequence[str]) -> list[str]:
+    return []
+
+
+def _local_options(folder: Path, options: Sequence[str]) -> list[str]:
+    return ["--no-bootstrap-mrjob", "--num-cores", str(len(os.sched_getaffinity(0)))]
+
+
+def _spark_options(folder: Path, options: Sequence[str]) -> list[str]:
+    """Spark on this machine, unless the options name a master: then where things are is theirs to say.
+
+    Raises:
+        SetupError: no Java, or no Spark.
+    """
+    check_java()
+    submit = [] if os.environ.get("SPARK_HOME") else ["--spark-submit-bin", shlex.quote(_spark_submit())]
+    if any(option.startswith("--spark-master") for option in options):
+        return submit
+    return [
+        *submit,
+        "--no-bootstrap-mrjob",
+        "--python-bin",
+        _plain_python(folder),
+        "--spark-tmp-dir",
+        str(folder / "spark"),
+    ]
+
+
+def _spark_submit() -> str:
+    spec = importlib.util.find_spec("pyspark")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    found = [Path(place, "bin", "spark-submit") for place in places if Path(place, "bin", "spark-submit").is_file()]
+    if not found:
+        raise SetupError("Spark not found: install the extra with `pip install 'telltale[spark]'`, or set SPARK_HOME.")
+    return str(found[0])
+
+
+def _plain_python(folder: Path) -> str:
+    """This Python, under a name that needs no quotes: Spark takes PYSPARK_PYTHON to the letter, mrjob quotes it."""
+    if shlex.quote(sys.executable) == sys.executable:
+        return sys.executable
+    wrapper = folder / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
+    wrapper.chmod(0o700)
+    return str(wrapper)
