@@ -6,16 +6,11 @@ import torch: whoever only wants to check a configuration should not wait for it
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-import yaml
-
-from pipeline.cli import add_config_options, run_command
-from pipeline.config import above, as_dict, at_least, between, load
+from pipeline.cli import show_config
+from pipeline.config import above, as_dict, at_least, between
 from pipeline.errors import ConfigError
 
 __all__ = ["SECTION", "Threshold", "TrainingConfig", "result_fields"]
@@ -122,14 +117,5 @@ def result_fields(config: TrainingConfig) -> dict[str, Any]:
     return {key: value for key, value in as_dict(config).items() if key not in _NEUTRAL}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the settings as YAML."""
-    parser = argparse.ArgumentParser(prog="python -m training.config", description=main.__doc__)
-    add_config_options(parser)
-    args = parser.parse_args(arguments)
-    config = load(TrainingConfig, args.config, args.sets, section=SECTION)
-    yaml.safe_dump({SECTION: as_dict(config)}, sys.stdout, sort_keys=False)
-
-
 if __name__ == "__main__":
-    raise SystemExit(run_command(main))
+    raise SystemExit(show_config(TrainingConfig, SECTION))

@@ -22,7 +22,8 @@ def draw_curves(history: Sequence[dict[str, Any]]) -> bytes:
     Returns:
         A PNG file.
     """
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.6))
+    figure.subplots_adjust(left=0.05, right=0.98, bottom=0.15, top=0.9, wspace=0.2)
     FigureCanvasAgg(figure)
     loss, auc, rate = figure.subplots(1, 3)
     epochs = [item["epoch"] for item in history]

@@ -17,7 +17,7 @@ import torch
 
 from pipeline.cli import run_command
 from pipeline.config import build
-from pipeline.errors import OutputExistsError
+from pipeline.errors import DataError, OutputExistsError
 from pipeline.storage import Folder
 from tests.training.runs import SMALL, make_run, sets, train
 from tests.training.test_inputs import read
@@ -107,23 +107,34 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_continued_gives_the_same_bundle(
-    finished: Path, fresh: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+def test_a_killed_run_continued_gives_the_same_bytes(
+    finished: Path, fresh: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Also in another process, with other numbers of workers and checkpoints."""
     process = start(fresh)
     wait_for_checkpoint(fresh, process)
-    process.send_signal(number)
-    shown = process.communicate(timeout=60)[1]
-    expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 1, signal.SIGINT: 130}
-    assert process.returncode == expected[number], shown
-    assert "Traceback" not in shown
+    process.kill()
+    process.communicate(timeout=60)
     assert not (fresh / "model").exists()
-    assert train(fresh, "--resume") == 0
+    assert train(fresh, "--resume", workers=2, checkpoint_steps=3) == 0
     assert "continuing at step" in capsys.readouterr().err
     for name in ("bundle.json", "model.onnx", "model.safetensors"):
         assert (fresh / "model" / name).read_bytes() == (finished / "model" / name).read_bytes()
     assert logged(fresh / "logs" / "metrics.jsonl") == logged(finished / "logs" / "metrics.jsonl")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_stop_writes_a_checkpoint_first(fresh: Path, number: signal.Signals, code: int) -> None:
+    process = start(fresh, epochs=1000)
+    wait_for_checkpoint(fresh, process)
+    process.send_signal(number)
+    shown = process.communicate(timeout=60)[1]
+    assert process.returncode == code, shown
+    assert "Traceback" not in shown
+    steps = [line["step"] for line in logged(fresh / "logs" / "metrics.jsonl")]
+    last = max((fresh / "logs" / "checkpoints").glob("*.json"))
+    assert json.loads(last.read_bytes())["step"] == steps[-1]
 
 
 class _Unfinished:
@@ -179,17 +190,20 @@ def test_a_resume_continues_with_settings_that_change_nothing(unfinished: _Unfin
     assert first["step"] == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [("--resume", "--update"), ("--overwrite",)])
-def test_asked_to_the_run_starts_anew(unfinished: _Unfinished, finished: Path, options: tuple[str, ...]) -> None:
-    assert train(unfinished.run, *options) == 0
-    assert (unfinished.run / "model" / "bundle.json").read_bytes() == (finished / "model" / "bundle.json").read_bytes()
+@pytest.mark.parametrize("options", [("--resume", "--update"), ("--overwrite",), ("--overwrite", "--resume")])
+def test_asked_to_the_run_starts_anew(unfinished: _Unfinished, options: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match="not a finite number"):  # to the same end, by other settings
+        train(unfinished.run, *options, lr=1e29, checkpoint_steps=1)
+    names = Checkpoints(Folder(str(unfinished.run / "logs" / "checkpoints")), 1).names()
+    settings = [json.loads(unfinished.files()[name])["identity"]["config"]["lr"] for name in names]
+    assert settings
+    assert set(settings) == {1e29}
 
 
-@pytest.mark.slow
-def test_a_resume_without_checkpoints_starts_at_the_first_step(fresh: Path, finished: Path) -> None:
-    assert train(fresh, "--resume") == 0
-    assert (fresh / "model" / "bundle.json").read_bytes() == (finished / "model" / "bundle.json").read_bytes()
+def test_a_resume_without_checkpoints_starts_at_the_first_step(fresh: Path) -> None:
+    with pytest.raises(DataError, match="not a finite number"):
+        train(fresh, "--resume", lr=1e30)
+    assert logged(fresh / "logs" / "metrics.jsonl")[0]["step"] == 1
 
 
 def test_a_resume_uses_the_recorded_number_of_threads() -> None:

@@ -38,13 +38,6 @@ def test_a_second_run_does_nothing(finished_copy: Path, capsys: pytest.CaptureFi
     assert {path: path.stat().st_mtime_ns for path in finished_copy.rglob("*")} == before
 
 
-@pytest.mark.slow
-def test_the_same_work_gives_the_same_bytes(finished: Path, fresh: Path) -> None:
-    assert train(fresh, workers=2, checkpoint_steps=2) == 0
-    for name in ("bundle.json", "model.onnx", "model.safetensors"):
-        assert (fresh / "model" / name).read_bytes() == (finished / "model" / name).read_bytes()
-
-
 def test_other_settings_are_refused_and_the_bundle_stays(finished_copy: Path) -> None:
     before = bundle(finished_copy)
     with pytest.raises(OutputExistsError, match=r"'config' differs.*--overwrite"):
