@@ -34,6 +34,7 @@ training:
   batch_size: 16
   checkpoint_steps: 2
   workers: 0
+  threads: 1
 evaluation:
   bootstrap_samples: 100
 """
