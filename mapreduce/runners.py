@@ -6,6 +6,7 @@ the end, and a failed task becomes one message. This file must not know what a j
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import logging
@@ -14,6 +15,7 @@ import re
 import shlex
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ __all__ = ["RUNNERS", "run_job"]
 RUNNERS: Final = ("inline", "local", "spark", "hadoop")
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 _SPARK_LISTS: Final = 64  # Spark makes a task of each file, and of a small file two
 
 
@@ -58,16 +61,27 @@ def run_job(
     """
     job_class = _import(load_job)
     extra = {"spark": _spark_options, "local": _local_options, "inline": _local_options}
+    place = _plain_place() if runner in ("spark", "hadoop") else tempfile.gettempdir()
     try:
-        with tempfile.TemporaryDirectory(prefix="telltale-", ignore_cleanup_errors=True) as temporary, _importable():
+        with (
+            tempfile.TemporaryDirectory(prefix="telltale-", dir=place, ignore_cleanup_errors=True) as temporary,
+            _importable(),
+        ):
             chosen = extra.get(runner, _no_options)(Path(temporary), options)
             lists = _write_lists(lines, Path(temporary), _SPARK_LISTS if runner == "spark" else 1)
             arguments = ["-r", runner, "--no-conf", "--cleanup-on-failure", "ALL", "--local-tmp-dir", temporary]
             job = _make(job_class, [*arguments, *chosen, *options, *lists])
             return _run(job, runner, take)
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename and os.sep not in str(error.filename):
+            raise SetupError(
+                f"runner {runner} needs the program '{error.filename}', which is not on the PATH. "
+                "Install it, or choose another runner (-r)."
+            ) from error
+        if error.errno not in _NO_ROOM:
+            raise TelltaleError(f"the {runner} job failed: {error}.") from error
         raise StorageError(
-            f"{tempfile.gettempdir()}: cannot hold the job's temporary files: {error.strerror or error}. "
+            f"{place}: cannot hold the job's temporary files: {error.strerror or error}. "
             "Free space there, or set TMPDIR to another folder."
         ) from error
 
@@ -93,16 +107,15 @@ def _make(job_class: type[Any], arguments: list[str]) -> Any:
 def _run(job: Any, runner: str, take: Callable[[str, Any], None]) -> dict[str, int]:
     from mrjob.step import StepFailedException
 
-    with _quiet() as problems, job.make_runner() as made:
+    with _quiet() as messages, job.make_runner() as made:
         try:
             made.run()
         except StepFailedException as error:
             if os.environ.get("TELLTALE_DEBUG"):
-                say("\n".join(problems))
-            cause = (_cause(problems) or str(error)).rstrip(".")
+                say("\n".join(messages))
             raise TelltaleError(
-                f"the {runner} job failed: {cause}. Run again; if it fails the same way, TELLTALE_DEBUG=1 shows what "
-                "the failed task said."
+                f"the {runner} job failed: {_cause(messages, str(error.reason))}. Run again; if it fails the same way, "
+                "TELLTALE_DEBUG=1 shows all that its tasks said."
             ) from error
         for key, value in job.parse_output(made.cat_output()):
             take(key, value)
@@ -113,30 +126,33 @@ def _run(job: Any, runner: str, take: Callable[[str, Any], None]) -> dict[str, i
         return counters
 
 
-def _cause(problems: Sequence[str]) -> str | None:
-    """The line of mrjob's error messages that names an exception, the last of them being the most precise."""
-    found = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt|Killed)\b.*$", "\n".join(problems), re.MULTILINE)
-    return found[-1] if found else None
+def _cause(messages: Iterable[str], reason: str) -> str:
+    """The last exception that was printed, which is the most precise; else how the process ended."""
+    found = re.findall(r"^:? ?[\w.]*(?:Error|Exception)\b: .*$", "\n".join(messages), re.MULTILINE)
+    ended = re.search(r"(?:returned|died) .*$", reason)
+    return (found[-1].lstrip(": ") if found else f"a process {ended[0]}" if ended else reason).rstrip(".")
 
 
 @contextmanager
-def _quiet() -> Iterator[list[str]]:
-    """Keep mrjob's messages from the terminal; gives the errors among them."""
-    problems: list[str] = []
+def _quiet() -> Iterator[deque[str]]:
+    """Keep mrjob's messages from the terminal; gives the last of them."""
+    messages: deque[str] = deque(maxlen=1000)
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            problems.append(record.getMessage())
+            messages.append(record.getMessage())
 
-    logger, handler = logging.getLogger("mrjob"), Collect(logging.ERROR)
-    before = logger.propagate
+    logger, handler = logging.getLogger("mrjob"), Collect()
+    before = logger.propagate, logger.level
     logger.addHandler(handler)
     logger.propagate = False
+    logger.setLevel(logging.INFO)
     try:
-        yield problems
+        yield messages
     finally:
         logger.removeHandler(handler)
-        logger.propagate = before
+        logger.propagate, level = before
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -151,6 +167,13 @@ def _importable() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+def _plain_place() -> str:
+    """A temporary folder whose name needs no quotes: mrjob percent-encodes paths, which Hadoop takes to the letter."""
+    usual = tempfile.gettempdir()
+    plain = [place for place in (usual, "/tmp", "/var/tmp") if re.fullmatch(r"[\w./-]+", place, re.ASCII)]
+    return next((place for place in plain if os.access(place, os.W_OK)), usual)
 
 
 def _write_lists(lines: Iterable[Mapping[str, Any]], folder: Path, count: int) -> list[str]:

@@ -285,6 +285,29 @@ def test_spark_without_the_right_java_is_one_line(
     assert message in said.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-r", "local", "--mrjob", "--python-bin /bin/false"], "the local job failed: a process returned non-zero"),
+        (
+            ["-r", "hadoop", "--mrjob", "--hadoop-bin no-such-hadoop"],
+            "runner hadoop needs the program 'no-such-hadoop'",
+        ),
+        pytest.param(
+            ["-r", "spark", "--mrjob", "--spark-master 'local[no number]'"],
+            "the spark job failed: ",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_an_engine_that_fails_is_one_line(dataset: Path, options: list[str], message: str) -> None:
+    code, out, said = command(*options, str(dataset))
+    assert (code, out) == (1, b"")
+    assert said.splitlines()[-1].startswith(f"error: {message}")
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 2
+
+
 def test_a_missing_package_says_how_to_install_it(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "mrjob").mkdir()  # stands before the real one, as a place without it would
     (tmp_path / "mrjob" / "__init__.py").write_text("raise ModuleNotFoundError('No module', name='mrjob')")
