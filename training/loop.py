@@ -187,8 +187,8 @@ class Trainer:
         every = self._config.checkpoint_steps
         if self._signals.received or (every and self._at.step % every == 0):
             self._flush(logs)
+            logs.flush()  # first: a resume keeps the lines up to its checkpoint, and logs none of them again
             self._save()
-            logs.flush()
         self._signals.stop_if_received(f"at step {self._at.step}")
 
     def _validate(self, logs: Logs) -> None:

@@ -77,12 +77,25 @@ def build_detector(config: TrainingConfig, inputs: Inputs, initial: bool = True)
     if config.pretrained is True and initial:
         extra = {"pretrained": True, "pretrained_cfg_overlay": {"file": hub_file(config.model)}}
     backbone = _create(config, inputs.canonical.geometry.size, extra)
+    _calm_head(backbone)
     if isinstance(config.pretrained, str) and initial:
         load_weights(backbone, config.pretrained)
     detector = Detector(backbone, inputs.mean, inputs.std, config.channels_last)
     if sum(p.numel() * p.element_size() for p in detector.parameters()) > _ONNX_BYTES:
         raise ConfigError(f"'model': {config.model} is too large for one ONNX file (2 GB): choose a smaller one")
     return detector.to(memory_format=torch.channels_last) if config.channels_last else detector
+
+
+def _calm_head(backbone: nn.Module) -> None:
+    """Begin with logits near zero. Some models draw a head's weights from ±1/sqrt(outputs), meant for 1000 classes;
+    with one output the first losses would be those of a very certain and very wrong detector."""
+    find: Any = getattr(backbone, "get_classifier", lambda: None)
+    head = find()
+    for layer in head.modules() if isinstance(head, nn.Module) else ():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _create(config: TrainingConfig, size: int, extra: dict[str, Any]) -> nn.Module:

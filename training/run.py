@@ -9,6 +9,7 @@ This module ties the others together and must not compute anything itself.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from pipeline.config import load
 from pipeline.errors import UsageError
 from pipeline.storage import Folder
 from training.config import SECTION, TrainingConfig
+from training.identity import identity_of, is_done
+from training.inputs import read_inputs
 
 __all__ = ["main"]
 
@@ -62,17 +65,19 @@ def _places(args: argparse.Namespace) -> _Places:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or say that it is done already; returns 0."""
     args = _arguments(arguments)
+    # Torch's threads spin while they wait; beside any other work on the same cores that made a step four times as
+    # long. Read once, when torch is first imported, which is why nothing above imports it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     config = load(TrainingConfig, args.config, args.sets, section=SECTION)
     places = _places(args)
-    from training.inputs import read_inputs  # bad usage is told before anything slow is imported
-
     inputs = read_inputs(places.shards, places.stats, config.check_shards)
-    from training.work import Work
-
-    work = Work(config, inputs, places.output, places.logs)
-    if work.is_done(args.overwrite, args.update):
+    if is_done(Folder(places.output), identity_of(config, inputs), args.overwrite, args.update):
+        Folder(places.logs).remove("checkpoints")  # of a run that was killed after it had published
         say(f"{places.output}: up to date")
         return 0
+    from training.work import Work  # torch takes seconds to import
+
+    work = Work(config, inputs, places.output, places.logs)
     document: dict[str, Any] = work.run(args.resume, args.overwrite, args.update)
     validation = document["validation"]
     say(

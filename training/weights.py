@@ -19,33 +19,12 @@ from torch import nn
 
 from pipeline.cli import say
 from pipeline.errors import ConfigError, SetupError, UsageError
-from pipeline.storage import local_path, split_uri
+from pipeline.storage import local_path
+from training.identity import PICKLES
 
-__all__ = ["hub_file", "hub_name", "load_weights", "weights_sha256"]
+__all__ = ["hub_file", "hub_name", "load_weights"]
 
-_PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 _HUB_SECONDS: Final = 5.0
-
-
-def weights_sha256(path: str) -> str:
-    """The sha256 of a local safetensors file, before it is loaded.
-
-    Raises:
-        UsageError: there is no such file, or it is a pickle.
-    """
-    if path.lower().endswith(_PICKLES):
-        raise UsageError(
-            f"{path}: looks like a pickle, which can run code when it is loaded, so Telltale does not. Convert a file "
-            'that you trust, once, and give the result as training.pretrained: python -c "import torch, '
-            "safetensors.torch as s; w = torch.load('IN.pth', map_location='cpu', weights_only=True); "
-            "w = w.get('state_dict', w); s.save_file({k: v.contiguous() for k, v in w.items()}, 'OUT.safetensors')\""
-        )
-    folder, name = split_uri(path)
-    if not folder.is_file(name):
-        raise UsageError(
-            f"{path}: no such weights file. Give training.pretrained the path of a safetensors file, or true or false."
-        )
-    return folder.sha256(name)[0]
 
 
 def load_weights(backbone: nn.Module, path: str) -> None:
@@ -103,7 +82,7 @@ def _hub_place(model: str) -> tuple[str, str | None, str]:
             f"'pretrained': timm has no weights for '{model}' on its hub: give false, or the path of a safetensors file"
         )
     name = config.hf_hub_filename or "model.safetensors"
-    if name.lower().endswith(_PICKLES):
+    if name.lower().endswith(PICKLES):
         raise ConfigError(
             f"'pretrained': timm has '{model}' as a pickle only: give false, or the path of a safetensors file"
         )

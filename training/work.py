@@ -1,4 +1,4 @@
-"""One run from inputs to published bundle: what it must equal to be up to date or continued, and the order of things.
+"""One run from inputs to published bundle: the order of things, and whether a checkpoint is continued.
 
 This module must not hold the training loop or the ONNX exporter; it calls them.
 """
@@ -13,25 +13,24 @@ import torch
 from pipeline.bundle import MANIFEST, MODEL_ONNX, MODEL_SAFETENSORS, probability, read_bundle
 from pipeline.cli import say
 from pipeline.errors import OutputExistsError
-from pipeline.manifest import FileEntry, file_entries, library_versions, output_state, publish
+from pipeline.manifest import FileEntry, file_entries, publish
 from pipeline.records import LABELS
 from pipeline.storage import Folder
 from training.calibrate import fit_temperature, fit_threshold, operating_point
 from training.checkpoint import Checkpoint, Checkpoints
-from training.config import TrainingConfig, result_fields
+from training.config import TrainingConfig
 from training.device import Compute, choose, reproducible
 from training.export import INPUT, OPSET, OUTPUT, check_onnx, to_onnx
+from training.identity import difference, identity_of
 from training.inputs import Inputs
 from training.loader import Batches
 from training.logs import Logs
 from training.loop import Trainer, validation_logits
 from training.model import Detector, build_detector
 from training.signals import Signals
-from training.weights import hub_name, weights_sha256
 
-__all__ = ["STAGE_VERSION", "Work"]
+__all__ = ["Work"]
 
-STAGE_VERSION: Final = 1
 _ONNX_CHECKED: Final = 64  # validation pictures on which ONNX and PyTorch are compared
 
 
@@ -49,20 +48,7 @@ class Work:
         self._config, self._inputs, self._logs = config, inputs, logs
         self._output = Folder(output)
         self._checkpoints = Checkpoints(Folder(logs).child("checkpoints"), config.checkpoints_kept)
-        self._config_fields = {**result_fields(config), "pretrained": _initial(config)}
-        self._parents = {"dataset": inputs.dataset, "stats": inputs.stats, "shards": inputs.shards}
-
-    def is_done(self, overwrite: bool, update: bool) -> bool:
-        """Whether the bundle is there already; what stands in its way is removed or refused.
-
-        Raises:
-            OutputExistsError: the output holds something else.
-        """
-        ours = (".safetensors", ".onnx")
-        done = output_state(self._output, MANIFEST, "bundle", self._identity(), ours, overwrite, update) == "done"
-        if done:
-            self._checkpoints.clear()  # a run that was killed after it had published
-        return done
+        self._identity = identity_of(config, inputs)
 
     def run(self, resume: bool, overwrite: bool, update: bool) -> dict[str, Any]:
         """Train, calibrate, export, publish; returns the sealed `bundle.json`.
@@ -79,7 +65,7 @@ class Work:
             f"{compute.threads} threads, {compute.workers} loader processes"
         )
         with reproducible(compute), Signals() as signals:
-            trainer = Trainer(detector, self._config, compute, train, val, self._checkpoints, self._identity(), signals)
+            trainer = Trainer(detector, self._config, compute, train, val, self._checkpoints, self._identity, signals)
             if checkpoint is not None:
                 trainer.restore(checkpoint)
                 say(f"continuing at step {trainer.step} of {self._config.epochs * len(train)}")
@@ -103,15 +89,6 @@ class Work:
             Batches(inputs, inputs.val, **{**common, "window": 1}),
         )
 
-    def _identity(self) -> dict[str, Any]:
-        """What a bundle must say to be up to date, and a checkpoint to be continued."""
-        return {
-            "stage_version": STAGE_VERSION,
-            "config": self._config_fields,
-            "parents": self._parents,
-            "libraries": _libraries(),
-        }
-
     def _checkpoint(self, resume: bool, overwrite: bool, update: bool) -> Checkpoint | None:
         """The checkpoint to continue from; None: start at the first step."""
         if overwrite or not self._checkpoints.names():
@@ -126,7 +103,7 @@ class Work:
         checkpoint = self._checkpoints.latest()
         problem = "every one is damaged"
         if checkpoint is not None:
-            found = _difference(checkpoint.state["identity"], self._identity())
+            found = difference(checkpoint.state["identity"], self._identity)
             if found is None:
                 return checkpoint
             problem = found
@@ -149,10 +126,7 @@ class Work:
         weights = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
         body = {
             "kind": "bundle",
-            "stage_version": STAGE_VERSION,
-            "config": self._config_fields,
-            "libraries": _libraries(),
-            "parents": self._parents,
+            **self._identity,
             "architecture": self._architecture(detector, size),
             "canonical": self._inputs.document,
             "mean": list(self._inputs.mean),
@@ -196,34 +170,6 @@ class Work:
             "output": {"name": OUTPUT, "dtype": "float32"},
             "opset": OPSET,
         }
-
-
-def _initial(config: TrainingConfig) -> Any:
-    """The initial weights as a manifest names them: false, timm's name, or a file's hash; never a path."""
-    if config.pretrained is True:
-        return hub_name(config.model)
-    return {"sha256": weights_sha256(config.pretrained)} if config.pretrained else False
-
-
-def _libraries() -> dict[str, str]:
-    """The libraries that set the model's bits."""
-    return library_versions(
-        "numpy", "onnx", "onnxscript", "safetensors", "scikit-learn", "scipy", "simplejpeg", "timm", "torch"
-    )
-
-
-def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
-    """What differs between two identities, or None."""
-    for key in ours["parents"]:
-        if theirs.get("parents", {}).get(key) != ours["parents"][key]:
-            return f"it comes from {key} {theirs.get('parents', {}).get(key)}, this run from {ours['parents'][key]}"
-    before, now = theirs.get("config", {}), ours["config"]
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if changed:
-        return ", ".join(f"training.{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in changed)
-    if theirs.get("libraries") != ours["libraries"]:
-        return "other versions of the libraries made it"
-    return None if theirs.get("stage_version") == ours["stage_version"] else "another version of Telltale made it"
 
 
 def _first_pictures(batches: Batches, count: int) -> torch.Tensor:

@@ -91,7 +91,7 @@ def test_a_model_that_differs_from_pytorch_is_not_published(
     data = (finished / "model" / "model.onnx").read_bytes()
     assert check_onnx(data, trained, pictures) <= 1e-3
     changed = Detector(trained.backbone, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).eval()
-    with pytest.raises(IntegrityError, match=r"differs from PyTorch by .* No bundle was written"):
+    with pytest.raises(IntegrityError, match=r"differs from PyTorch.* No bundle was written"):
         check_onnx(data, changed, pictures)
 
 

@@ -69,6 +69,12 @@ def undisturbed(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory
     return request.param, folder, *fit(prepared, folder, optimizer=request.param)
 
 
+def test_a_detector_learns_what_tells_the_classes_apart(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"train": 60, "val": 30}, trace=30)
+    _, lines = fit(run, tmp_path / "logs", epochs=3, batch_size=16, drop_rate=0.0, drop_path_rate=0.0)
+    assert [line["val_auc"] for line in lines if line["kind"] == "epoch"][-1] > 0.95
+
+
 def checkpoints_of(folder: Path) -> list[str]:
     return Checkpoints(Folder(str(folder / "checkpoints")), 1).names()
 
@@ -85,6 +91,8 @@ def test_a_resume_at_any_step_is_the_undisturbed_run(
 ) -> None:
     """Numbers 4, 5, 10 and 11 are an epoch's end, before and after its validation."""
     optimizer, folder, weights, lines = undisturbed
+    if optimizer == "sgd" and number not in (1, 4, 5):
+        pytest.skip("sgd differs in its state alone: three places are enough")
     shutil.copytree(folder, tmp_path / "again")
     for name in checkpoints_of(folder)[number + 1 :]:
         (tmp_path / "again" / "checkpoints" / name).unlink()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +38,11 @@ def test_a_second_run_does_nothing(finished_copy: Path, capsys: pytest.CaptureFi
     assert train(finished_copy, workers=1, checkpoint_steps=3) == 0
     assert "model: up to date" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in finished_copy.rglob("*")} == before
+
+
+def test_a_run_with_nothing_to_do_says_so_without_importing_torch(finished: Path) -> None:
+    code = "import sys; from training.run import main; main(sys.argv[1:]); sys.exit(bool({'torch', 'timm'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code, "--run-dir", str(finished), *sets()], check=True)
 
 
 def test_other_settings_are_refused_and_the_bundle_stays(finished_copy: Path) -> None:

@@ -17,7 +17,8 @@ from torch import nn
 
 from pipeline.errors import UsageError
 from tests.training.runs import sets
-from training.weights import load_weights, weights_sha256
+from training.identity import weights_sha256
+from training.weights import load_weights
 
 Weights = dict[str, torch.Tensor]
 
