@@ -1,0 +1,290 @@
+"""Do ingest, statistics and augmentation take the same time a picture, and the same memory, however many there are?
+
+    python -m benchmarks.scaling             prints the tables and writes benchmarks/results/scaling.md
+
+The users' own commands, measured from outside, on 256-pixel pictures (`_lake.py`), 1,000 to 20,000 of them. Start-up is
+what the same command takes for 20 pictures; it is taken off. Beside them, in the same run, one process that does the
+same work on pixels and nothing else. Every size below the largest is run several times, in turns. About 20 minutes and
+10 GB under .cache/benchmarks/ on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks._common import interleaved, median, spread, table, write_result
+from benchmarks._lake import SIDE, lake, picture_path
+from benchmarks._processes import ROOT, Measured, load_average, run
+from pipeline.canonical import Canonical, canonicalise
+from pipeline.cli import say
+from pipeline.decode import decode_canonical
+from pipeline.statistics import Tally
+from pipeline.variants import encode_lossless, transform
+from pipeline.workflow import spark_submit
+
+CACHE = ROOT / ".cache" / "benchmarks"
+START_UP = 20  # pictures
+SAMPLE = 500  # pictures of the bare loops
+PART = 256  # pictures a part of the dataset, so that the smallest size already keeps two cores busy
+TOLERANCE = 0.2
+NAMES = ("hflip", "rot90", "rot270")
+PACKAGES = ("pyspark", "mrjob", "pyarrow", "numpy", "pillow", "simplejpeg")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options say."""
+
+    sizes: tuple[int, ...]
+    rounds: int
+    driver_memory: str
+    small_shard_mb: int
+
+
+@dataclass
+class Runs:
+    """All measurements, by stage and size; and the counts of each size's dataset."""
+
+    measured: dict[tuple[str, int], list[Measured]] = field(default_factory=lambda: defaultdict(list))
+    counts: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def pictures(self, stage: str, size: int) -> int:
+        """What a stage works on: ingest on all pictures, the others on the training split."""
+        return size if stage == "ingest" else int(self.counts[size]["splits"]["train"]["rows"])
+
+    def seconds(self, stage: str, size: int) -> float:
+        """Median by the clock."""
+        return median([one.seconds for one in self.measured[stage, size]])
+
+    def processor(self, stage: str, size: int) -> float:
+        """Median on processors."""
+        return median([one.processor for one in self.measured[stage, size]])
+
+    def each(self, stage: str, size: int, time_of: Callable[[str, int], float] | None = None) -> float:
+        """Milliseconds a picture, start-up taken off."""
+        took = time_of or self.seconds
+        more = self.pictures(stage, size) - self.pictures(stage, START_UP)
+        return (took(stage, size) - took(stage, START_UP)) / more * 1000
+
+
+def commands(pictures: Path, work: Path, settings: Settings) -> dict[str, list[str]]:
+    """The words that a user would type for each stage."""
+    submit = [spark_submit(), "--master", "local[2]", "--driver-memory", settings.driver_memory]
+    dataset, stats, shards = (str(work / name) for name in ("dataset", "stats.json", "shards"))
+    augment = [*submit, "spark_jobs/augment.py", "--input", dataset, "--output"]
+    ingest = ["spark_jobs/ingest.py", "--input", str(pictures), "--output", dataset, "--set", "layout=list"]
+    return {
+        "ingest": [*submit, *ingest, "--set", f"rows_per_part={PART}"],
+        "statistics": [sys.executable, "-m", "mapreduce.stats", "-r", "local", dataset, "--output", stats],
+        "augmentation": [*augment, shards],
+        small_shards(settings): [*augment, shards + "-small", "--set", f"shard_mb={settings.small_shard_mb}"],
+    }
+
+
+def small_shards(settings: Settings) -> str:
+    """The name of the augmentation whose shards are small at every size: it shows what sets the memory."""
+    return f"augmentation, shard_mb={settings.small_shard_mb}"
+
+
+def measure(settings: Settings) -> Runs:
+    """Run everything."""
+    runs = Runs()
+    for number in range(settings.rounds):
+        for size in (START_UP, *settings.sizes):
+            if number == 0 or size != settings.sizes[-1]:
+                measure_size(runs, size, settings, first=number == 0)
+    return runs
+
+
+def measure_size(runs: Runs, size: int, settings: Settings, first: bool) -> None:
+    """Run every stage on so many pictures, one after the other, from nothing."""
+    work = CACHE / "scaling"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    pictures = CACHE / "pictures" / f"first-{size}.csv"
+    for stage, command in commands(pictures, work, settings).items():
+        small = stage == small_shards(settings)
+        if small and not (first and size in (START_UP, settings.sizes[0], settings.sizes[-1])):
+            continue
+        os.sync()  # what the stage before left to be written is not this one's
+        one = run(command, watch=True)
+        runs.measured[stage, size].append(one)
+        say(f"{stage}, {size:,} pictures: {one.seconds:.1f} s, {one.memory / MIB:,.0f} MiB")
+        if stage == "ingest":
+            runs.counts[size] = json.loads((work / "dataset" / "manifest.json").read_bytes())["counts"]
+    shutil.rmtree(work)
+
+
+def bare_loops(count: int, rounds: int) -> dict[str, float]:
+    """Milliseconds of processor time a picture of one process that does each stage's work on pixels alone."""
+    files = [CACHE / "pictures" / picture_path(number) for number in range(count)]
+    setting = Canonical()
+    rows = [canonicalise(file.read_bytes(), setting, training=True).image for file in files]
+
+    def canonical() -> None:
+        for file in files:
+            canonicalise(file.read_bytes(), setting, training=True)
+
+    def histogram() -> None:
+        tally = Tally()
+        for row in rows:
+            tally.add(decode_canonical(row))
+
+    def variants() -> None:
+        for row in rows:
+            pixels = decode_canonical(row)
+            for name in NAMES:
+                encode_lossless(transform(name)(pixels))
+
+    jobs = {"ingest": canonical, "statistics": histogram, "augmentation": variants}
+    taken = interleaved(jobs, rounds, time.process_time)
+    return {name: median(seconds) / count * 1000 for name, seconds in taken.items()}
+
+
+def time_rows(runs: Runs, settings: Settings, bare: dict[str, float]) -> list[list[object]]:
+    """A row for each stage and size."""
+    rows: list[list[object]] = []
+    for stage in bare:
+        smallest = runs.each(stage, settings.sizes[0])
+        for size in settings.sizes:
+            each = runs.each(stage, size)
+            ran = [one.seconds for one in runs.measured[stage, size]]
+            rows.append(
+                [
+                    stage,
+                    f"{size:,}",
+                    f"{runs.seconds(stage, START_UP):.1f}",
+                    f"{runs.seconds(stage, size):.1f}",
+                    f"{spread(ran)} ({len(ran)})",
+                    f"{each:.2f}",
+                    f"{each / smallest:.2f}",
+                    f"{runs.each(stage, size, runs.processor):.2f}",
+                    f"{bare[stage]:.2f}",
+                    f"{bare[stage] / each / 2:.2f}",
+                ]
+            )
+    return rows
+
+
+def memory_rows(runs: Runs, settings: Settings) -> list[list[object]]:
+    """A row for each stage: the highest memory at every size, in MiB."""
+    rows: list[list[object]] = []
+    for stage in dict.fromkeys(stage for stage, _ in runs.measured):
+        cells, peaks = [], []
+        for size in settings.sizes:
+            ran = runs.measured.get((stage, size))
+            if not ran:
+                cells.append("–")
+                continue
+            peaks.append(max(one.memory for one in ran))
+            java, others = max(one.java for one in ran), max(one.others for one in ran)
+            cells.append(f"{peaks[-1] / MIB:,.0f} ({java / MIB:,.0f} + {others / MIB:,.0f})")
+        rows.append([stage, *cells, f"{peaks[-1] / peaks[0]:.2f}"])
+    return rows
+
+
+def verdicts(runs: Runs, settings: Settings, stages: Sequence[str]) -> list[str]:
+    """A line a stage: whether a picture takes the same time at all sizes."""
+    lines = []
+    for stage in stages:
+        each = [runs.each(stage, size) for size in settings.sizes]
+        low, high = min(each) / each[0], max(each) / each[0]
+        flat = low >= 1 - TOLERANCE and high <= 1 + TOLERANCE
+        word = "flat within 20 %" if flat else "NOT flat within 20 %"
+        lines.append(f"- {stage}: {word} (a picture takes {low:.2f} to {high:.2f} times what it does at the smallest)")
+    return lines
+
+
+def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) -> list[str]:
+    """The result's lines."""
+    time_head = ["stage", "pictures", "start-up s", "seconds", "lowest to highest (runs)", "ms a picture"]
+    time_head += ["to the smallest", "processor ms a picture", "bare loop ms", "share of two bare loops"]
+    memory_head = ["stage", *(f"{size:,} pictures" for size in settings.sizes), "largest to smallest"]
+    groups = [
+        f"{size:,} pictures: {c['groups']:,} groups, {c['duplicates']} duplicates, {c['rejected']} rejected, "
+        f"{c['splits']['train']['rows']:,} in training"
+        for size, c in runs.counts.items()
+    ]
+    largest = CACHE / "pictures" / f"first-{settings.sizes[-1]}.csv"
+    shown = commands(largest, CACHE / "scaling", settings)
+    short = [" ".join(map(_short, command)) for command in shown.values()]
+    return [
+        load,
+        "",
+        f"Distinct {SIDE}-px pictures, every fourth a PNG, the others JPEG, half of them “AI-generated”. "
+        f"{'; '.join(groups)}.",
+        "",
+        *(f"    {line}" for line in short),
+        "",
+        f"Start-up is the same command for {START_UP} pictures; it is taken off. Pictures of ingest are all of them, "
+        "of "
+        "statistics and augmentation those in training (augmentation makes four rows of each). Parts of "
+        f"{PART} pictures keep both cores busy from the smallest size on. Seconds are medians.",
+        "",
+        *table(time_head, time_rows(runs, settings, bare)),
+        "",
+        "The bare loops, one process, on pictures of the same set: canonicalise the file; decode the row and count; "
+        f"decode the row, turn and encode {', '.join(NAMES)}. The stages also hash, look for "
+        "near-duplicates, read and write Parquet. "
+        "Two cores at the bare loops' rate would be a share of 1.",
+        "",
+        *verdicts(runs, settings, list(bare)),
+        "",
+        "## Memory",
+        "",
+        "Highest sum over the whole process tree, looked at every 0.2 s, in MiB (in brackets: highest of Java + "
+        "highest "
+        "of Python); shared pages count once (PSS).",
+        "",
+        *table(memory_head, memory_rows(runs, settings)),
+        "",
+        f"Java's heap may grow to the --driver-memory of {settings.driver_memory} whatever the work. A task of "
+        "augmentation holds one shard's encoded rows: two tasks at a time, `shard_mb` (256 by default) each, and less "
+        "where there are too few pictures to fill eight shards. With a smaller `shard_mb`, shards are as large at "
+        "the smallest size as at the "
+        "largest, and so is the memory.",
+    ]
+
+
+def _short(word: str) -> str:
+    """A word of a command without this machine's folders."""
+    path = Path(word)
+    if not path.is_absolute():
+        return word
+    return str(path.relative_to(CACHE)) if path.is_relative_to(CACHE) else path.name
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling")
+    parser.add_argument("--sizes", default="1000,5000,20000", help="numbers of pictures, ascending")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each size but the largest, which runs once")
+    parser.add_argument("--driver-memory", default="1g", help="spark-submit's")
+    parser.add_argument("--small-shard-mb", type=int, default=16, help="shard_mb of the augmentation with small shards")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    given = parser.parse_args(arguments)
+    sizes = tuple(sorted(int(word) for word in given.sizes.split(",")))
+    if sizes[0] <= START_UP:
+        parser.error(f"--sizes: more than {START_UP} pictures, which measure the start-up")
+    settings = Settings(sizes, given.rounds, given.driver_memory, given.small_shard_mb)
+    for size in (START_UP, *sizes):
+        lake(CACHE / "pictures", size)
+    load = load_average()
+    bare = bare_loops(min(SAMPLE, sizes[0]), given.rounds)
+    lines = report(measure(settings), settings, bare, load)
+    write_result("scaling", "Scaling", lines, PACKAGES, write=not given.no_write)
+
+
+if __name__ == "__main__":
+    main()
