@@ -18,7 +18,7 @@ from training.inputs import Inputs
 __all__ = ["PICKLES", "STAGE_VERSION", "difference", "identity_of", "is_done", "weights_sha256"]
 
 STAGE_VERSION: Final = 1
-_PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
+PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 
 
 def identity_of(config: TrainingConfig, inputs: Inputs) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def weights_sha256(path: str) -> str:
     Raises:
         UsageError: there is no such file, or it is a pickle.
     """
-    if path.lower().endswith(_PICKLES):
+    if path.lower().endswith(PICKLES):
         raise UsageError(
             f"{path}: looks like a pickle, which can run code when it is loaded, so Telltale does not. Convert a file "
             'that you trust, once, and give the result as training.pretrained: python -c "import torch, '

@@ -192,12 +192,14 @@ class Batches:
                 if isinstance(item, TelltaleError):
                     raise item
                 yield item
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, EOFError, OSError) as error:  # the last two: it died while it handed a batch over
+            other = isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)
+            if other or not self._loader.num_workers:
                 raise
             raise SetupError(
-                f"a loader process died ({str(error).splitlines()[0]}): most often the machine ran out of memory. "
-                "Lower training.workers or training.shuffle_row_groups, then continue with --resume."
+                f"a loader process died ({str(error).partition('.')[0] or type(error).__name__}): most often the "
+                "machine ran out of memory. Lower training.workers or training.shuffle_row_groups, then continue with "
+                "--resume."
             ) from error
 
     def _rows(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:

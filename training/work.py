@@ -64,13 +64,16 @@ class Work:
             f"training {self._config.model} on {train.rows} rows, {val.rows} for validation; {compute.device.type}, "
             f"{compute.threads} threads, {compute.workers} loader processes"
         )
-        with reproducible(compute), Signals() as signals:
-            trainer = Trainer(detector, self._config, compute, train, val, self._checkpoints, self._identity, signals)
-            if checkpoint is not None:
-                trainer.restore(checkpoint)
-                say(f"continuing at step {trainer.step} of {self._config.epochs * len(train)}")
-            with Logs(self._logs, trainer.step, trainer.epochs) as logs:
-                best = trainer.fit(logs)
+        with reproducible(compute):
+            with Signals() as signals:
+                trainer = Trainer(
+                    detector, self._config, compute, train, val, self._checkpoints, self._identity, signals
+                )
+                if checkpoint is not None:
+                    trainer.restore(checkpoint)
+                    say(f"continuing at step {trainer.step} of {self._config.epochs * len(train)}")
+                with Logs(self._logs, trainer.step, trainer.epochs) as logs:
+                    best = trainer.fit(logs)
             document = self._publish(trainer.detector, val, best, compute)
         read_bundle(self._output.uri)
         self._checkpoints.clear()
