@@ -194,16 +194,18 @@ def memory_rows(runs: Runs, settings: Settings) -> list[list[object]]:
     return rows
 
 
-def verdicts(runs: Runs, settings: Settings, stages: Sequence[str]) -> list[str]:
-    """A line a stage: whether a picture takes the same time at all sizes."""
-    lines = []
-    for stage in stages:
-        each = [runs.each(stage, size) for size in settings.sizes]
-        low, high = min(each) / each[0], max(each) / each[0]
-        flat = low >= 1 - TOLERANCE and high <= 1 + TOLERANCE
-        word = "flat within 20 %" if flat else "NOT flat within 20 %"
-        lines.append(f"- {stage}: {word} (a picture takes {low:.2f} to {high:.2f} times what it does at the smallest)")
-    return lines
+def verdict(each: Sequence[float]) -> str:
+    """Whether a picture takes the same time at all sizes.
+
+    Args:
+        each: milliseconds a picture, from the smallest size to the largest.
+    """
+    if each[0] <= 0:
+        return "not known: at the smallest size the start-up's own ups and downs are larger than the work"
+    low, high = min(each) / each[0], max(each) / each[0]
+    flat = low >= 1 - TOLERANCE and high <= 1 + TOLERANCE
+    word = "flat within 20 %" if flat else "NOT flat within 20 %"
+    return f"{word} (a picture takes {low:.2f} to {high:.2f} times what it does at the smallest)"
 
 
 def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) -> list[str]:
@@ -239,7 +241,7 @@ def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) ->
         "near-duplicates, read and write Parquet. "
         "Two cores at the bare loops' rate would be a share of 1.",
         "",
-        *verdicts(runs, settings, list(bare)),
+        *(f"- {stage}: {verdict([runs.each(stage, size) for size in settings.sizes])}" for stage in bare),
         "",
         "## Memory",
         "",
