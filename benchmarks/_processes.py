@@ -33,6 +33,7 @@ class Measured:
         memory: highest sum over all its processes, in bytes; 0 if it was not watched.
         java: highest sum over its Java processes.
         others: highest sum over its other processes.
+        processes: how many these were at that moment.
         output: what it wrote to standard output.
         errors: what it wrote to standard error.
     """
@@ -42,6 +43,7 @@ class Measured:
     memory: int
     java: int
     others: int
+    processes: int
     output: str
     errors: str
 
@@ -55,6 +57,7 @@ class _Watch:
     memory: int = 0
     java: int = 0
     others: int = 0
+    processes: int = 0
     ticks: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def watch(self) -> None:
@@ -62,13 +65,16 @@ class _Watch:
             self._look()
 
     def _look(self) -> None:
-        java = others = 0
+        java = others = processes = 0
         for pid, (name, ticks, started) in _tree(self.root).items():
             self.ticks[pid, started] = ticks
             size = _memory(pid)
-            java, others = (java + size, others) if name == "java" else (java, others + size)
-        self.memory = max(self.memory, java + others)
-        self.java, self.others = max(self.java, java), max(self.others, others)
+            if name == "java":
+                java += size
+            elif size:
+                others, processes = others + size, processes + 1
+        self.memory, self.java = max(self.memory, java + others), max(self.java, java)
+        self.others, self.processes = max((self.others, self.processes), (others, processes))
 
 
 def run(command: Sequence[str], watch: bool = False, environment: Mapping[str, str] | None = None) -> Measured:
@@ -102,7 +108,7 @@ def run(command: Sequence[str], watch: bool = False, environment: Mapping[str, s
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{texts[1][-4000:]}")
     processor = max(usage.ru_utime + usage.ru_stime, sum(eye.ticks.values()) / _TICK)
-    return Measured(seconds, processor, eye.memory, eye.java, eye.others, *texts)
+    return Measured(seconds, processor, eye.memory, eye.java, eye.others, eye.processes, *texts)
 
 
 def user_environment() -> dict[str, str]:

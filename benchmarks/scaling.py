@@ -188,8 +188,8 @@ def memory_rows(runs: Runs, settings: Settings) -> list[list[object]]:
                 cells.append("–")
                 continue
             peaks.append(max(one.memory for one in ran))
-            java, others = max(one.java for one in ran), max(one.others for one in ran)
-            cells.append(f"{peaks[-1] / MIB:,.0f} ({java / MIB:,.0f} + {others / MIB:,.0f})")
+            java, (others, processes) = max(one.java for one in ran), max((one.others, one.processes) for one in ran)
+            cells.append(f"{peaks[-1] / MIB:,.0f} ({java / MIB:,.0f} + {others / MIB:,.0f} in {processes})")
         rows.append([stage, *cells, f"{peaks[-1] / peaks[0]:.2f}"])
     return rows
 
@@ -246,8 +246,8 @@ def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) ->
         "## Memory",
         "",
         "Highest sum over the whole process tree, looked at every 0.2 s, in MiB (in brackets: highest of Java + "
-        "highest "
-        "of Python); shared pages count once (PSS).",
+        "highest of all else, in so many processes); shared pages count once (PSS). Spark's Python processes are the "
+        "driver, a daemon and the workers.",
         "",
         *table(memory_head, memory_rows(runs, settings)),
         "",
