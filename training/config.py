@@ -13,9 +13,11 @@ from pipeline.cli import show_config
 from pipeline.config import above, as_dict, at_least, between
 from pipeline.errors import ConfigError
 
-__all__ = ["SECTION", "Threshold", "TrainingConfig", "result_fields"]
+__all__ = ["PICKLES", "SECTION", "Threshold", "TrainingConfig", "result_fields"]
 
 SECTION: Final = "training"
+PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
+"""Endings of weights that are pickle files, which Telltale never opens."""
 _NEUTRAL: Final = ("pretrained", "workers", "checkpoint_steps", "checkpoints_kept", "check_shards")
 """Fields that a bundle does not carry: they change no bit of it (`pretrained` is recorded by name or hash)."""
 

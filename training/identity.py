@@ -12,13 +12,12 @@ from pipeline.bundle import MANIFEST
 from pipeline.errors import UsageError
 from pipeline.manifest import library_versions, output_state
 from pipeline.storage import Folder, split_uri
-from training.config import TrainingConfig, result_fields
+from training.config import PICKLES, TrainingConfig, result_fields
 from training.inputs import Inputs
 
-__all__ = ["PICKLES", "STAGE_VERSION", "difference", "identity_of", "is_done", "weights_sha256"]
+__all__ = ["STAGE_VERSION", "difference", "identity_of", "is_done", "weights_sha256"]
 
 STAGE_VERSION: Final = 1
-PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 
 
 def identity_of(config: TrainingConfig, inputs: Inputs) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import nn
 from pipeline.cli import say
 from pipeline.errors import ConfigError, SetupError, UsageError
 from pipeline.storage import local_path
-from training.identity import PICKLES
+from training.config import PICKLES
 
 __all__ = ["hub_file", "hub_name", "load_weights"]
 
