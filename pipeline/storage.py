@@ -28,6 +28,7 @@ __all__ = ["STAGING", "Entry", "Folder", "Staged", "local_path", "sha256_of", "s
 
 STAGING = "_staging"
 _CHUNK = 1 << 20
+_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True, order=True)
@@ -80,6 +81,15 @@ def _explain(error: OSError, what: str, path: Path) -> StorageError:
     if error.errno == errno.ELOOP:
         return StorageError(f"{path}: cannot {what}: a loop of symbolic links. Remove the link, then run again.")
     return StorageError(f"{path}: cannot {what}: {error.strerror or error}.")
+
+
+def _open_staged(path: Path) -> BinaryIO:
+    """A new file for writing; another writer may remove the staging folder between making it and using it."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError, FileExistsError):  # the folder went, or came and went; the name is unique
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return open(path, "xb")
+    raise FileNotFoundError(errno.ENOENT, "the staging folder vanishes again and again", str(path))
 
 
 @dataclass
@@ -226,8 +236,7 @@ class Folder:
         """
         path = self._root / STAGING / uuid.uuid4().hex
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "xb") as stream:
+            with _open_staged(path) as stream:
                 yield Staged(stream, path, self._root)
         except OSError as error:
             raise _explain(error, "write", path) from error

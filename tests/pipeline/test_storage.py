@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,15 @@ def test_a_full_disk_leaves_nothing_and_says_what_to_do(tiny_disk: Path) -> None
         folder.put("big", b"x" * (4 << 20))
     assert list(folder.list(hidden=True)) == []
     folder.put("small", b"x")
+
+
+def test_many_writers_in_one_folder_do_not_take_the_staging_folder_from_one_another(tmp_path: Path) -> None:
+    """Tasks write side by side; the one that ends removes the empty staging folder, which another is about to use."""
+
+    def write(number: int) -> None:
+        for turn in range(150):
+            Folder(str(tmp_path)).put(f"{number}-{turn}", b"x")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(list(Folder(str(tmp_path)).list(hidden=True))) == 8 * 150
