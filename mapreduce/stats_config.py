@@ -1,22 +1,20 @@
 """The settings of the statistics stage, and the command that checks them.
 
-`python -m mapreduce.stats_config --config F` exits 0 if they are good, and says what is wrong otherwise. This
-file must not import mrjob: a workflow checks all its sections before any engine starts.
+`python -m mapreduce.stats_config --config F` prints them all, or says what is wrong.
+This file must not import mrjob: a workflow checks all its sections before any engine starts.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipeline.canonical import Canonical
-from pipeline.cli import add_config_options, run_command
-from pipeline.config import as_dict, at_least, between, load
+from pipeline.cli import show_config
+from pipeline.config import as_dict, at_least, between
 from pipeline.layouts import Layouts
 
-__all__ = ["SECTION", "StatsConfig", "main", "result_config"]
+__all__ = ["SECTION", "StatsConfig", "result_config"]
 
 SECTION: Final = "stats"
 
@@ -47,13 +45,5 @@ def result_config(config: StatsConfig, layout: str) -> dict[str, Any]:
     return {"canonical": values["canonical"], "layout": layout, **settings}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Check the settings."""
-    parser = argparse.ArgumentParser(prog="python -m mapreduce.stats_config", description=main.__doc__)
-    add_config_options(parser)
-    given = parser.parse_args(arguments)
-    load(StatsConfig, given.config, given.sets, SECTION)
-
-
 if __name__ == "__main__":
-    raise SystemExit(run_command(main))
+    raise SystemExit(show_config(StatsConfig, SECTION))

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from mapreduce import stats, stats_config
-from pipeline.cli import run_command
+from mapreduce import stats
+from mapreduce.stats_config import SECTION, StatsConfig
+from pipeline.cli import run_command, show_config
 from pipeline.manifest import canonical_json, seal
 from tests.datasets import make_dataset
 
@@ -193,9 +194,9 @@ def test_bad_options_are_bad_usage(
 
 @pytest.mark.parametrize("option", ["row_group_per_task=3", "canonical.geometry.size=33"])
 def test_the_settings_can_be_checked_alone(capfd: pytest.CaptureFixture[str], option: str) -> None:
-    assert run_command(stats_config.main, ["--set", option]) == 2
+    assert show_config(StatsConfig, SECTION, ["--set", option]) == 2
     assert option.partition("=")[0] in capfd.readouterr().err
-    assert run_command(stats_config.main, []) == 0
+    assert show_config(StatsConfig, SECTION, []) == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"notes", canonical_json(seal({"kind": "shards"}))])

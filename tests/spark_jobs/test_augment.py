@@ -6,12 +6,10 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark import SparkContext
 
 from pipeline import content
 from pipeline.cli import run_command
@@ -24,6 +22,7 @@ from spark_jobs import augment
 from tests.conftest import ROOT
 from tests.datasets import make_dataset
 from tests.runs import kill_tree
+from tests.spark_jobs.conftest import set_property
 
 VARIANTS = ("identity", "hflip", "vflip", "rot90", "rot180", "rot270", "transpose", "rotate15")
 SETTINGS = ("--set", f"variants=[{', '.join(VARIANTS)}]")
@@ -44,22 +43,6 @@ def shards(place: Path) -> Path:
     outcome = _submit(place / "dataset", place / "shards", "--master", "local[2]")
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     return place / "shards"
-
-
-@pytest.fixture
-def master() -> Iterator[None]:
-    """Spark in this process, on two cores."""
-    _set_property("spark.master", "local[2]")
-    yield
-    _set_property("spark.master", None)
-
-
-def _set_property(name: str, value: str | None) -> None:
-    """What `spark-submit --conf name=value` does, for the Spark of this process."""
-    SparkContext._ensure_initialized()
-    assert SparkContext._jvm is not None
-    system = SparkContext._jvm.java.lang.System
-    system.setProperty(name, value) if value else system.clearProperty(name)
 
 
 def _command(dataset: Path, output: Path, *options: str) -> list[str]:
@@ -131,12 +114,12 @@ def test_same_manifest_for_any_number_of_workers_and_partitions(
     place: Path, shards: Path, tmp_path: Path, properties: dict[str, str]
 ) -> None:
     for name, value in properties.items():
-        _set_property(name, value)
+        set_property(name, value)
     try:
         assert _augment(place / "dataset", tmp_path / "again") == 0
     finally:
         for name in properties:
-            _set_property(name, None)
+            set_property(name, None)
     assert (tmp_path / "again/manifest.json").read_bytes() == (shards / "manifest.json").read_bytes()
 
 

@@ -8,14 +8,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from pyspark import SparkContext
 
 from pipeline import content
 from pipeline.canonical import Canonical, canonicalise
@@ -31,6 +30,7 @@ from spark_jobs import ingest
 from tests.conftest import ROOT
 from tests.pictures import encoded, html_named_jpg, photo
 from tests.runs import kill_tree
+from tests.spark_jobs.conftest import set_property
 
 SCRIPT = str(ROOT / "spark_jobs" / "ingest.py")
 SETTINGS = (
@@ -113,22 +113,6 @@ def dataset(raw: Path) -> Path:
     outcome = _submit(raw, raw.parent / "dataset", "--master", "local[2]")
     assert outcome.returncode == 0, outcome.stderr
     return raw.parent / "dataset"
-
-
-@pytest.fixture
-def master() -> Iterator[None]:
-    """Spark in this process, on two cores."""
-    _set_property("spark.master", "local[2]")
-    yield
-    _set_property("spark.master", None)
-
-
-def _set_property(name: str, value: str | None) -> None:
-    """What `spark-submit --conf name=value` does, for the Spark of this process."""
-    SparkContext._ensure_initialized()
-    assert SparkContext._jvm is not None
-    system = SparkContext._jvm.java.lang.System
-    system.setProperty(name, value) if value else system.clearProperty(name)
 
 
 def _options(raw: Path, output: Path, settings: Sequence[str] = SETTINGS) -> list[str]:
@@ -267,12 +251,12 @@ def test_same_manifest_for_any_number_of_workers_and_partitions(
     raw: Path, dataset: Path, tmp_path: Path, properties: dict[str, str]
 ) -> None:
     for name, value in properties.items():
-        _set_property(name, value)
+        set_property(name, value)
     try:
         assert _ingest(raw, tmp_path / "again") == 0
     finally:
         for name in properties:
-            _set_property(name, None)
+            set_property(name, None)
     assert (tmp_path / "again/manifest.json").read_bytes() == (dataset / "manifest.json").read_bytes()
 
 
