@@ -124,11 +124,11 @@ def _deny_vector_instructions() -> tuple[Callable[[], None], list[int]]:
     """Make libwebp believe in a processor without extensions; gives the way back, and what libwebp asked about."""
     encode_lossless(LETTERS)  # so that the library is there
     mapped = {line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
-    libraries = [path for path in mapped if Path(path).name.startswith(("libwebp-", "libwebp."))]
+    libraries = sorted(path for path in mapped if Path(path).name.startswith(("libwebp-", "libwebp.")))
     if not libraries:
         pytest.skip("Pillow's libwebp is not a library of its own here")
-    try:
-        hook = ctypes.c_void_p.in_dll(ctypes.CDLL(libraries[0]), "VP8GetCPUInfo")
+    try:  # other packages bring a libwebp too: which is Pillow's does not matter when all of them are told
+        hooks = [ctypes.c_void_p.in_dll(ctypes.CDLL(path), "VP8GetCPUInfo") for path in libraries]
     except ValueError:
         pytest.skip("this libwebp does not show its processor hook")
     asked: list[int] = []
@@ -138,10 +138,13 @@ def _deny_vector_instructions() -> tuple[Callable[[], None], list[int]]:
         asked.append(feature)
         return 0
 
-    original, hook.value = hook.value, ctypes.cast(nothing, ctypes.c_void_p).value
+    originals = [hook.value for hook in hooks]
+    for hook in hooks:
+        hook.value = ctypes.cast(nothing, ctypes.c_void_p).value
 
     def restore() -> None:
-        hook.value = original
+        for hook, original in zip(hooks, originals, strict=True):
+            hook.value = original
         encode_lossless(LETTERS)  # `nothing` must not be asked once it is gone
 
     return restore, asked
