@@ -50,6 +50,8 @@ class DemoConfig:
 
     Attributes:
         longest_side: photographs with a longer side are made smaller first (pixels).
+        train_scales: photographs of the training split are used at each of these scales, in (0, 1]: a photograph made
+            smaller has finer texture, which the few scenes have little of.
         tile: side of a tile (pixels).
         stride: from tile to tile (pixels). Less than `tile` makes tiles of one photograph overlap, which leaks nothing:
             a photograph is whole in one split. An odd number lets tiles begin at every phase of the decoders' grid.
@@ -61,6 +63,7 @@ class DemoConfig:
     """
 
     longest_side: int = at_least(256, 640)
+    train_scales: tuple[float, ...] = (1.0, 0.75, 0.5)
     tile: int = at_least(32, 64)
     stride: int = at_least(4, 31)
     border: int = at_least(0, 16)
@@ -70,12 +73,17 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         """Check that a tile and a crop fit into the smallest photograph that these settings allow for."""
-        smallest = self.longest_side // 2  # the demo's photographs are at most twice as long as they are high
+        scales = self.train_scales
+        if not scales or len({round(100 * scale) for scale in scales}) < len(scales):
+            raise ConfigError(f"'train_scales' must be one or more different scales, got {list(scales)}")
+        if not all(0 < scale <= 1 for scale in scales):
+            raise ConfigError(f"'train_scales' must lie in (0, 1], got {list(scales)}")
+        smallest = int(min(scales) * self.longest_side / 2)  # the photographs are at most twice as wide as high
         for name, need in (("tile", self.tile + 2 * self.border), ("autoencoder.crop", self.autoencoder.crop)):
             if need > smallest:
                 raise ConfigError(
-                    f"'{name}': needs {need} pixels, but the demo's photographs may be no more than {smallest} high "
-                    f"with longest_side {self.longest_side}: lower it, or raise longest_side"
+                    f"'{name}': needs {need} pixels, but a photograph may be no more than {smallest} high with "
+                    f"longest_side {self.longest_side} and scale {min(scales)}: lower it, or raise one of these"
                 )
 
 

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make the demo's raw pictures: tiles of real photographs, and of their re-synthesis by small auto-encoders."""
     given = _parser().parse_args(arguments)
     config = load(DemoConfig, given.config, given.sets, SECTION)
-    photographs = list(load_photographs(config.longest_side))
+    photographs = list(load_photographs(config.longest_side, config.train_scales))
     folder = Folder(given.output)
     head = _head(config, photographs)
     state = output_state(folder, MANIFEST, KIND, head, (_TILE, LIST), given.overwrite, given.update)
@@ -112,6 +112,7 @@ def _head(config: DemoConfig, photographs: Sequence[Photograph]) -> dict[str, An
             {"file": f"{p.source.module}/{p.source.file}", "scene": p.source.scene, "split": p.source.split,
              "sha256": p.sha256}
             for p in photographs
+            if p.scale == config.train_scales[0] or p.source.split != "train"
         ],
         "threads": THREADS,
         "versions": library_versions("numpy", "pillow", "torch"),

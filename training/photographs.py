@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -51,17 +51,20 @@ class Photograph:
     Attributes:
         source: where it came from.
         sha256: of the file in the package.
+        scale: of the picture, beside the photograph at its size in the demo.
         pixels: uint8 RGB (height, width, 3).
     """
 
     source: Source
     sha256: str
+    scale: float
     pixels: Pixels
 
     @property
     def name(self) -> str:
-        """The file's name without its ending; no two photographs share one."""
-        return Path(self.source.file).stem
+        """The file's name without its ending, with the scale in percent unless it is 1; no two share one."""
+        stem = Path(self.source.file).stem
+        return stem if self.scale == 1 else f"{stem}-{round(100 * self.scale)}"
 
 
 def _skimage(scene: str, split: Literal["train", "val", "test"], file: str) -> Source:
@@ -110,10 +113,14 @@ def locate(source: Source) -> Path:
     return path
 
 
-def load_photographs(longest_side: int) -> Iterator[Photograph]:
+def load_photographs(longest_side: int, train_scales: Sequence[float] = (1.0,)) -> Iterator[Photograph]:
     """Every photograph, made smaller where a side is longer than `longest_side` (Lanczos), never larger.
 
     Making the large ones smaller gives all of them detail of about the same scale, and bounds memory.
+
+    Args:
+        longest_side: in pixels.
+        train_scales: a photograph of the training split comes once at each of these scales, the others at 1.
 
     Raises:
         SetupError: a package or a file is missing, or the file is damaged.
@@ -127,7 +134,9 @@ def load_photographs(longest_side: int) -> Iterator[Photograph]:
             raise SetupError(
                 f"{path}: {error}. Reinstall it: `pip install --force-reinstall -c constraints.txt {source.package}`."
             ) from error
-        yield Photograph(source, hashlib.sha256(data).hexdigest(), _fit(pixels, longest_side))
+        longest = min(longest_side, max(pixels.shape))
+        for scale in train_scales if source.split == "train" else (1.0,):
+            yield Photograph(source, hashlib.sha256(data).hexdigest(), scale, _fit(pixels, round(scale * longest)))
 
 
 def _fit(pixels: Pixels, longest_side: int) -> Pixels:

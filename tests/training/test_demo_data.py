@@ -26,7 +26,7 @@ from training.resynthesis import psnr
 
 BORDER, TILE, SIDE = 12, 48, 256
 SETTINGS = (
-    f"longest_side={SIDE}", f"tile={TILE}", f"border={BORDER}", "stride=45",
+    f"longest_side={SIDE}", "train_scales=[1.0, 0.75]", f"tile={TILE}", f"border={BORDER}", "stride=45",
     "autoencoder.steps=4", "autoencoder.batch=4", "autoencoder.crop=32", "autoencoder.channels=8", "min_psnr=24",
 )  # fmt: skip
 Row = dict[str, str]
@@ -99,7 +99,7 @@ def test_both_classes_have_tiles_at_the_same_places(demo: Path, rows: list[Row])
 
 
 def test_real_tiles_are_the_photographs_own_pixels_away_from_the_border(demo: Path, rows: list[Row]) -> None:
-    photographs = {photograph.name: photograph.pixels for photograph in load_photographs(SIDE)}
+    photographs = {photograph.name: photograph.pixels for photograph in load_photographs(SIDE, (1.0, 0.75))}
     for row in rows:
         name, y, x, _ = Path(row["path"]).name.rsplit("_", 3)
         photograph, top, left = photographs[name], int(y), int(x)
@@ -124,7 +124,7 @@ def test_nearly_flat_places_are_left_out() -> None:
 def test_the_manifest_is_sealed_and_says_how_good_every_photograph_is(demo: Path, rows: list[Row]) -> None:
     document = read_sealed(Folder(str(demo)), "demo.json", "demo")
     check_files(Folder(str(demo)), document)
-    names = {photograph.name for photograph in load_photographs(SIDE)}
+    names = {photograph.name for photograph in load_photographs(SIDE, (1.0, 0.75))}
     for generator in (GENERATOR, OOD_GENERATOR):
         assert set(document["psnr"][generator]) == names
         assert all(value >= 24 for value in document["psnr"][generator].values())
@@ -209,7 +209,10 @@ def test_a_resynthesis_that_is_too_poor_fails_and_publishes_nothing(
     ("item", "message"),
     [
         ("tile=200", "'tile': needs 224 pixels"),
-        ("autoencoder.crop=160", r"'autoencoder\.crop': needs 160"),
+        ("train_scales=[]", "'train_scales' must be one or more"),
+        ("train_scales=[1.0, 1.0]", "'train_scales' must be one or more different"),
+        ("train_scales=[2.0]", r"'train_scales' must lie in \(0, 1\]"),
+        ("autoencoder.crop=130", r"'autoencoder\.crop': needs 130"),
         ("autoencoder.latents=49", r"'autoencoder\.latents'"),
         ("strides=3", "did you mean 'stride'"),
     ],
@@ -238,7 +241,7 @@ def test_a_full_disk_says_so_and_publishes_nothing(tiny_disk: Path, capsys: pyte
 def test_a_contact_sheet_shows_every_photograph(copy: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     assert make(copy, "--show", str(sheet)) == 0
-    assert pixels_of(sheet).shape == (16 + 12 * 240, 5 * 320, 3)
+    assert pixels_of(sheet).shape == (16 + 19 * 240, 5 * 320, 3)
     assert pixels_of(sheet)[16:].std() > 20
 
 

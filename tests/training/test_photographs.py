@@ -30,6 +30,15 @@ def test_a_small_photograph_is_left_as_it_is() -> None:
         assert np.array_equal(cat.pixels, np.asarray(original.convert("RGB")))
 
 
+def test_training_photographs_come_at_every_scale_and_the_others_at_one() -> None:
+    loaded = {photograph.name: photograph.pixels.shape[:2] for photograph in load_photographs(600, (1.0, 0.5))}
+    assert loaded["ihc"] == (512, 512)
+    assert loaded["ihc-50"] == (256, 256)
+    assert loaded["retina-50"] == (300, 300)
+    assert "chelsea" in loaded
+    assert "chelsea-50" not in loaded
+
+
 def test_scenes_are_whole_in_one_split_with_enough_of_them_held_out() -> None:
     splits = defaultdict(set)
     for source in PHOTOGRAPHS:
