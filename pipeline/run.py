@@ -10,6 +10,7 @@ import argparse
 import ctypes
 import dataclasses
 import fcntl
+import importlib.util
 import json
 import os
 import resource
@@ -123,9 +124,8 @@ def run_lock(run_dir: str) -> Iterator[Path]:
 def _run(stage: Stage, title: str, logs: Path) -> None:
     """Run one command, its output on the terminal, and note time and peak memory in `logs/stages.jsonl`."""
     say(f"{title}: {shlex.join(stage.command)}")
-    started, environment = time.monotonic(), {**os.environ, "PYSPARK_PYTHON": sys.executable}
-    environment.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    code = subprocess.run(stage.command, env=environment, preexec_fn=_die_with_parent, check=False).returncode
+    started = time.monotonic()
+    code = subprocess.run(stage.command, env=_environment(), preexec_fn=_die_with_parent, check=False).returncode
     event = {
         "stage": stage.name,
         "command": stage.command,
@@ -142,6 +142,16 @@ def _run(stage: Stage, title: str, logs: Path) -> None:
         error = StageError(f"the stage '{stage.name}' failed (its own message is above). Mend that and run again.")
         error.exit_code = 2 if code == 2 else 1
         raise error
+
+
+def _environment() -> dict[str, str]:
+    """What the stages find: this Python for Spark's driver and workers, and where Spark is.
+
+    Spark's start script would look for itself with a command line that a blank in Python's path breaks.
+    """
+    spark = importlib.util.find_spec("pyspark")
+    home = {"SPARK_HOME": str(Path(spark.origin).parent)} if spark and spark.origin else {}
+    return {**home, "PYSPARK_DRIVER_PYTHON": sys.executable, **os.environ, "PYSPARK_PYTHON": sys.executable}
 
 
 def _die_with_parent() -> None:

@@ -42,8 +42,9 @@ def session(app_name: str) -> SparkSession:
         SetupError: no Java, or the wrong Java.
     """
     check_java()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # the workers' Python is the driver's
     SparkContext._ensure_initialized()  # the Java side is there from here on, so its logging can be turned down
+    # The workers' Python is the driver's. (Set earlier, Spark's start script would stumble over a blank in it.)
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     _quiet()
     conf = SparkConf().setAppName(app_name)
     conf.setIfMissing("spark.master", "local[*]")

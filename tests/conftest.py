@@ -22,7 +22,8 @@ NO_SHARED = "needs the pictures kept beside the checkout, in ../shared"
 # Tests type the user's commands (spark-submit, telltale): these, and the workers Spark starts, are to be this
 # environment's, whether it is active or not.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "SPARK_HOME"):
+    os.environ.pop(name, None)
 
 # The same examples on every run: a failure in CI is a failure here.
 settings.register_profile("telltale", deadline=None, derandomize=True, database=None)

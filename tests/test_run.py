@@ -16,7 +16,7 @@ import pytest
 from pipeline.cli import run_command
 from pipeline.verify import CHAIN
 from pipeline.verify import main as verify_command
-from tests.runs import MANIFESTS, make_workflow, manifests, run, run_killed
+from tests.runs import MANIFESTS, make_workflow, manifests, run, run_command_line, run_killed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -174,6 +174,19 @@ def test_a_wrong_setting_is_refused_before_any_work(workflow: Path, tmp_path: Pa
     assert message in outcome.stderr
     assert "Traceback" not in outcome.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_environment_in_a_folder_with_a_blank_works(workflow: Path, tmp_path: Path) -> None:
+    home = tmp_path / "my programs" / "env"
+    home.parent.mkdir()
+    home.symlink_to(sys.prefix)
+    _, *words = run_command_line(workflow, tmp_path / "run", "--until", "ingest")
+    environment = {**os.environ, "PATH": f"{home}/bin{os.pathsep}{os.environ['PATH']}"}
+    outcome = subprocess.run(
+        [f"{home}/bin/python", *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert (tmp_path / "run/dataset/manifest.json").is_file()
 
 
 @pytest.mark.parametrize(("version", "message"), [(None, "Java not found"), ("11.0.2", "Java 11")])
