@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from mapreduce.on_hadoop import LINES_PER_TASK, Progress, failure, hadoop_options
 from pipeline.cli import say
 from pipeline.errors import SetupError, StorageError, TelltaleError, UsageError
 from pipeline.java import check_java
@@ -40,6 +41,7 @@ def run_job(
     runner: str,
     options: Sequence[str],
     take: Callable[[str, Any], None],
+    lines_per_task: int = 1,
 ) -> dict[str, int]:
     """Run a job over a work list and hand out what its reducers emit.
 
@@ -49,6 +51,7 @@ def run_job(
         runner: one of `RUNNERS`.
         options: further mrjob options, for a cluster; they win over ours.
         take: called with each (key, value) of the output, in no particular order.
+        lines_per_task: of the work list in one map task, on Hadoop; the other runners divide the list themselves.
 
     Returns:
         The job's counters, of all groups together.
@@ -60,14 +63,16 @@ def run_job(
         TelltaleError: a task failed.
     """
     job_class = _import(load_job)
-    extra = {"spark": _spark_options, "local": _local_options, "inline": _local_options}
+    extra = {"spark": _spark_options, "local": _local_options, "inline": _local_options, "hadoop": hadoop_options}
     place = _plain_place() if runner in ("spark", "hadoop") else tempfile.gettempdir()
     try:
         with (
             tempfile.TemporaryDirectory(prefix="telltale-", dir=place, ignore_cleanup_errors=True) as temporary,
             _importable(),
         ):
-            chosen = extra.get(runner, _no_options)(Path(temporary), options)
+            chosen = extra[runner](Path(temporary), options)
+            if runner == "hadoop":
+                chosen += ["--jobconf", f"{LINES_PER_TASK}={lines_per_task}"]
             lists = _write_lists(lines, Path(temporary), _SPARK_LISTS if runner == "spark" else 1)
             arguments = ["-r", runner, "--no-conf", "--cleanup-on-failure", "ALL", "--local-tmp-dir", temporary]
             job = _make(job_class, [*arguments, *chosen, *options, *lists])
@@ -107,15 +112,16 @@ def _make(job_class: type[Any], arguments: list[str]) -> Any:
 def _run(job: Any, runner: str, take: Callable[[str, Any], None]) -> dict[str, int]:
     from mrjob.step import StepFailedException
 
-    with _quiet() as messages, job.make_runner() as made:
+    with Progress(runner == "hadoop") as progress, _quiet(progress.see) as messages, job.make_runner() as made:
         try:
             made.run()
         except StepFailedException as error:
             if os.environ.get("TELLTALE_DEBUG"):
                 say("\n".join(messages))
+            cause = failure(messages) if runner == "hadoop" else None
             raise TelltaleError(
-                f"the {runner} job failed: {_cause(messages, str(error.reason))}. Run again; if it fails the same way, "
-                "TELLTALE_DEBUG=1 shows all that its tasks said."
+                f"the {runner} job failed: {cause or _cause(messages, str(error.reason))}. Run again; if it fails the "
+                "same way, TELLTALE_DEBUG=1 shows all that its tasks said."
             ) from error
         for key, value in job.parse_output(made.cat_output()):
             take(key, value)
@@ -134,13 +140,14 @@ def _cause(messages: Iterable[str], reason: str) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[deque[str]]:
-    """Keep mrjob's messages from the terminal; gives the last of them."""
+def _quiet(see: Callable[[str], None]) -> Iterator[deque[str]]:
+    """Keep mrjob's messages from the terminal; shows each to `see`, gives the last of them."""
     messages: deque[str] = deque(maxlen=1000)
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             messages.append(record.getMessage())
+            see(messages[-1])
 
     logger, handler = logging.getLogger("mrjob"), Collect()
     before = logger.propagate, logger.level
@@ -189,10 +196,6 @@ def _write_lists(lines: Iterable[Mapping[str, Any]], folder: Path, count: int) -
         for stream in streams:
             stream.close()
     return [str(path) for path in paths[:used]]
-
-
-def _no_options(folder: Path, options: Sequence[str]) -> list[str]:
-    return []
 
 
 def _local_options(folder: Path, options: Sequence[str]) -> list[str]:

@@ -32,6 +32,7 @@ __all__ = ["KIND", "STAGE_VERSION", "main"]
 
 KIND: Final = "stats"
 STAGE_VERSION: Final = 1  # raise by hand when the result of the same input changes
+_LEAST_TASKS: Final = 8
 _SHOWN: Final = 20  # rejects that are printed one by one
 
 
@@ -121,7 +122,7 @@ def _measure(work: Work, config: StatsConfig, given: argparse.Namespace) -> dict
         raise UsageError(f"--mrjob: {error}.") from error
     say(f"stats: {work.what}, {len(work.lines):,} lines of work, runner {given.runner}")
     results = Results()
-    counters = run_job(_load_job, work.lines, given.runner, options, results.take)
+    counters = run_job(_load_job, work.lines, given.runner, options, results.take, _lines_per_task(work, config))
     results.raise_error()
     counted = sum(tally.pictures for tally in results.tallies.values())
     _report(results, counters)
@@ -133,6 +134,12 @@ def _measure(work: Work, config: StatsConfig, given: argparse.Namespace) -> dict
     _check_rejects(given.input, results, work, config)
     rejects = {} if work.is_dataset else {"rejects": results.rejects}
     return {**summarise(results.tallies), **rejects}
+
+
+def _lines_per_task(work: Work, config: StatsConfig) -> int:
+    """Lines of a map task on Hadoop: long enough to be worth a container, enough tasks to keep a small cluster busy."""
+    by_size = config.pictures_per_map * len(work.lines) // work.pictures
+    return max(1, min(by_size, len(work.lines) // _LEAST_TASKS))
 
 
 def _load_job() -> type[Any]:

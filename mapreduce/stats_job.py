@@ -29,12 +29,12 @@ class StatsJob(MRJob):
     OUTPUT_PROTOCOL = StandardJSONProtocol
 
     def hadoop_input_format(self) -> str | None:
-        """On Hadoop, one map task a line; the other runners divide the lines themselves."""
+        """On Hadoop, map tasks of some lines (`runners.py` says how many); the other runners divide them themselves."""
         return "org.apache.hadoop.mapred.lib.NLineInputFormat" if self._on_hadoop() else None
 
     def jobconf(self) -> dict[str, str]:
         """NLineInputFormat gives the mapper a position before each line, unless told not to."""
-        conf = {"mapreduce.input.lineinputformat.linespermap": "1", "stream.map.input.ignoreKey": "true"}
+        conf = {"stream.map.input.ignoreKey": "true"}
         given: dict[str, str] = super().jobconf()
         return {**conf, **given} if self._on_hadoop() else given
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from pyspark import SparkContext
+
+
+@pytest.fixture(autouse=True)
+def as_a_person_types() -> Iterator[None]:
+    """A session sets PYSPARK_PYTHON for its own process; the commands that tests start must do without it."""
+    yield
+    os.environ.pop("PYSPARK_PYTHON", None)
 
 
 @pytest.fixture

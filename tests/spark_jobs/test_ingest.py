@@ -109,7 +109,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(raw: Path) -> Path:
-    """The dataset as `spark-submit --master local[2]` makes it, without PYSPARK_PYTHON."""
+    """The dataset as `spark-submit --master local[2]` makes it."""
     outcome = _submit(raw, raw.parent / "dataset", "--master", "local[2]")
     assert outcome.returncode == 0, outcome.stderr
     return raw.parent / "dataset"
@@ -123,13 +123,11 @@ def _options(raw: Path, output: Path, settings: Sequence[str] = SETTINGS) -> lis
 
 
 def _submit(raw: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYSPARK_")}
     return subprocess.run(
         ["spark-submit", *options, SCRIPT, *_options(raw, output)],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
     )
 
 
