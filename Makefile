@@ -13,7 +13,7 @@ SETUP_INPUTS := setup.cfg pyproject.toml constraints.txt scripts/setup scripts/f
 RUN := runs/demo
 BENCHES := decoders variants statistics augment scaling predict
 
-.PHONY: help setup demo test lint format bench test-kill constraints clean
+.PHONY: help setup demo test lint format bench test-kill dist constraints clean
 
 help:  ## Print these lines
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -57,6 +57,9 @@ bench: $(BENCH_STAMP)  ## Measure, side by side, what benchmarks/ promises (BENC
 
 test-kill: $(STAMP)  ## Kill the whole run at 20 random moments, and start it again each time
 	@pytest -m kill_full
+
+dist: $(STAMP)  ## Pack what a cluster's tasks need into dist/: our packages, and their libraries without torch
+	@.venv/bin/python scripts/dist
 
 constraints:  ## Resolve constraints.txt anew after a change of setup.cfg; pinned versions stay
 	@scripts/constraints
