@@ -5,6 +5,7 @@
     │   └── ConfigError           exit 2   a configuration key is unknown, mistyped or out of range
     ├── ImageError                exit 1   one picture cannot be used (`reason` is a stable code)
     ├── StorageError              exit 1   a file cannot be listed, read or written
+    │   └── UnavailableError      exit 1   the storage as a whole does not serve us: no single file's fault
     ├── OutputExistsError         exit 1   an output holds something else and `--overwrite` was not given
     ├── IntegrityError            exit 1   bytes differ from what a manifest says, or a manifest is not valid
     ├── DataError                 exit 1   the data cannot give the result asked for (empty class, too many rejects)
@@ -24,6 +25,7 @@ __all__ = [
     "SetupError",
     "StorageError",
     "TelltaleError",
+    "UnavailableError",
     "UsageError",
 ]
 
@@ -63,6 +65,10 @@ class ImageError(TelltaleError):
 
 class StorageError(TelltaleError):
     """A file cannot be listed, read or written."""
+
+
+class UnavailableError(StorageError):
+    """The storage as a whole does not serve us (down, not logged in, safe mode): no file may be rejected for that."""
 
 
 class OutputExistsError(TelltaleError):

@@ -30,8 +30,8 @@ def test_a_file_uri_is_percent_decoded_and_a_path_is_not(tmp_path: Path) -> None
 
 
 def test_a_scheme_that_is_not_supported_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="scheme 's3'"):
-        local_path("s3://bucket/key")
+    with pytest.raises(UsageError, match="scheme 'ftp'"):
+        Folder("ftp://host/key")
 
 
 def test_put_replaces_and_create_does_not(tmp_path: Path) -> None:

@@ -1,0 +1,203 @@
+"""HDFS, through hdfs-native: no JVM, checksums verified, the other replica tried when one fails.
+
+Files are uploaded to `_staging/<uuid>` and published by a rename, which the NameNode does in one step: without overwrite
+it fails if the name is taken, so of two writers one wins, and no reader ever sees the beginning of a file. (A file
+created without overwrite under its final name would be visible while it grows.) What the client does not survive by
+itself, a DataNode that dies while a small file is written, is survived by uploading again.
+
+Names are taken to the letter; HDFS has no names with `:` in them. Nameservices, failover and Kerberos are configured
+where all of Hadoop looks for them: in HADOOP_CONF_DIR, and in the ticket cache.
+"""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from pipeline.errors import OutputExistsError, StorageError
+from pipeline.storage._backend import CHUNK, STAGING, Entry, Staged, is_hidden
+from pipeline.storage._hdfs_client import client, default_authority, told
+from pipeline.storage._remote import RangeFile, Transient, fail, patiently, spooled
+from pipeline.storage._uri import Place, join
+
+__all__ = ["HdfsBackend"]
+
+
+@dataclass(frozen=True)
+class HdfsBackend:
+    """A folder on HDFS."""
+
+    place: Place
+    remote = True
+
+    def _path(self, path: str) -> str:
+        return f"/{join(self.place, path).path}"
+
+    def locate(self, path: str) -> str:
+        """The URI of a file."""
+        return str(join(self.place, path))
+
+    def absolute(self) -> str:
+        """The URI, with the NameNode that stands behind `hdfs:///` where this machine's configuration names it."""
+        return str(Place("hdfs", self.place.authority or default_authority(), self.place.path))
+
+    def holds(self, other: Any) -> bool:
+        """Whether the other folder is this one or lies in it."""
+        if not isinstance(other, HdfsBackend):
+            return False
+        ours, theirs = (backend.place.authority or default_authority() for backend in (self, other))
+        return ours == theirs and f"{self._path('')}/".replace("//", "/") == _beginning(other._path(""), self._path(""))
+
+    def _status(self, path: str) -> Any | None:
+        with told(f"{self.locate(path)}: cannot look at it"):
+            try:
+                return client(self.place.authority).get_file_info(self._path(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except RuntimeError as error:
+                if "ParentNotDirectoryException" in str(error) or "InvalidPathException" in str(error):
+                    return None
+                raise
+
+    def exists(self, path: str) -> bool:
+        """Whether the name is taken."""
+        return self._status(path) is not None
+
+    def is_file(self, path: str) -> bool:
+        """Whether it is a file."""
+        status = self._status(path)
+        return status is not None and not status.isdir
+
+    def is_folder(self, path: str) -> bool:
+        """Whether it is a folder."""
+        status = self._status(path)
+        return status is not None and bool(status.isdir)
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, as long as it is now."""
+        where = self.locate(path)
+        reader = _Reader(self.place.authority, self._path(path), where)
+        return RangeFile(reader.fetch, reader.size, where)  # type: ignore[return-value]
+
+    def read(self, path: str) -> bytes:
+        """The file's bytes."""
+        reader = _Reader(self.place.authority, self._path(path), self.locate(path))
+        return reader.fetch(0, reader.size)
+
+    def walk(self, hidden: bool) -> Iterator[Entry]:
+        """The files below."""
+        root, where = self._path(""), self.locate("")
+        if not self.is_folder(""):
+            fail(f"{where}: not a folder. Check the path.", errno.ENOTDIR)
+        prefix = len(root.rstrip("/")) + 1
+        with told(f"{where}: cannot list"):
+            for status in client(self.place.authority).list_status(root, recursive=True):
+                path = status.path[prefix:]
+                if not status.isdir and (hidden or not is_hidden(path)):
+                    yield Entry(path, status.length)
+
+    @contextmanager
+    def staged(self) -> Iterator[Staged]:
+        """A local temporary file, uploaded when it is published."""
+        with spooled(self._publish) as staged:
+            yield staged
+
+    def _publish(self, source: BinaryIO, path: str, only_if_absent: bool) -> None:
+        where = self.locate(path)
+        _check_name(where, path)
+        patiently(lambda: self._upload(source, path, where, only_if_absent))
+
+    def _upload(self, source: BinaryIO, path: str, where: str, only_if_absent: bool) -> None:
+        """One attempt, under a name of its own, which is gone afterwards whatever happens."""
+        hdfs, staging = client(self.place.authority), self._path(STAGING)
+        name, target = f"{staging}/{uuid.uuid4().hex}", self._path(path)
+        try:
+            with told(f"{where}: cannot write", writing=True):
+                self._fill(hdfs, name, source)
+            if "/" in path:
+                with told(f"{where}: cannot make its folder"):
+                    hdfs.mkdirs(target.rpartition("/")[0], create_parent=True)
+            with told(f"{where}: cannot publish"):
+                self._rename(hdfs, name, target, where, only_if_absent)
+        except BaseException:
+            with suppress(Exception):
+                hdfs.delete(name)
+            raise
+        finally:
+            with suppress(Exception):  # another writer's bytes may be staged there
+                hdfs.delete(staging)
+
+    def _fill(self, hdfs: Any, name: str, source: BinaryIO) -> None:
+        source.seek(0)
+        writer = hdfs.create(name)  # with its parents, in the NameNode's own step
+        while chunk := source.read(CHUNK):
+            writer.write(chunk)
+        writer.close()
+
+    def _rename(self, hdfs: Any, name: str, target: str, where: str, only_if_absent: bool) -> None:
+        try:
+            hdfs.rename(name, target, overwrite=not only_if_absent)
+        except FileExistsError as error:
+            if self._sent(hdfs, name):
+                return  # an earlier answer was lost: the name is taken by these very bytes
+            raise OutputExistsError(
+                f"{where}: already there: another run has published it. Look at it, or give --overwrite."
+            ) from error
+
+    def _sent(self, hdfs: Any, name: str) -> bool:
+        try:
+            hdfs.get_file_info(name)
+        except FileNotFoundError:
+            return True
+        return False
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a folder, not by way of the trash."""
+        with told(f"{self.locate(path)}: cannot remove"):
+            try:
+                client(self.place.authority).delete(self._path(path), recursive=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+
+
+class _Reader:
+    """A file's blocks, looked up again when no replica of one could be read."""
+
+    def __init__(self, authority: str, path: str, where: str) -> None:
+        self._authority, self._path, self._where = authority, path, where
+        self._file = self._look_up()
+        self.size = len(self._file)
+
+    def _look_up(self) -> Any:
+        with told(f"{self._where}: cannot read"):
+            return client(self._authority).read(self._path)
+
+    def fetch(self, start: int, stop: int) -> bytes:
+        """Exactly these bytes."""
+        return patiently(lambda: self._attempt(start, stop), tries=3) if stop > start else b""
+
+    def _attempt(self, start: int, stop: int) -> bytes:
+        try:
+            with told(f"{self._where}: cannot read"):
+                data = bytes(self._file.read_range(start, stop - start))
+        except Transient:
+            self._file = self._look_up()
+            if len(self._file) != self.size:
+                fail(f"{self._where}: changed while it was read. Run again when nobody writes there.", errno.ESTALE)
+            raise
+        return data
+
+
+def _beginning(whole: str, root: str) -> str:
+    prefix = f"{root}/".replace("//", "/")
+    return f"{whole}/".replace("//", "/")[: len(prefix)]
+
+
+def _check_name(where: str, path: str) -> None:
+    """Refuse what HDFS cannot store, before anything is uploaded."""
+    if ":" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise StorageError(f"{where}: HDFS has no files of such a name (no ':', no empty part, no '.'). Rename it.")
