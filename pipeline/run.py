@@ -145,13 +145,14 @@ def _run(stage: Stage, title: str, logs: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """What the stages find: this Python for Spark's driver and workers, and where Spark is.
+    """What the stages find: this Python for Spark's driver, and where Spark is.
 
-    Spark's start script would look for itself with a command line that a blank in Python's path breaks.
+    Spark's start script would look for itself with a command line that a blank in Python's path breaks. The workers'
+    Python is left to the session: this machine's only where they run on this machine.
     """
     spark = importlib.util.find_spec("pyspark")
     home = {"SPARK_HOME": str(Path(spark.origin).parent)} if spark and spark.origin else {}
-    return {**home, "PYSPARK_DRIVER_PYTHON": sys.executable, **os.environ, "PYSPARK_PYTHON": sys.executable}
+    return {**home, "PYSPARK_DRIVER_PYTHON": sys.executable, **os.environ}
 
 
 def _die_with_parent() -> None:

@@ -43,8 +43,6 @@ def session(app_name: str) -> SparkSession:
     """
     check_java()
     SparkContext._ensure_initialized()  # the Java side is there from here on, so its logging can be turned down
-    # The workers' Python is the driver's. (Set earlier, Spark's start script would stumble over a blank in it.)
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     _quiet()
     conf = SparkConf().setAppName(app_name)
     conf.setIfMissing("spark.master", "local[*]")
@@ -54,8 +52,10 @@ def session(app_name: str) -> SparkSession:
     if conf.get("spark.master", "").startswith("local"):
         for key, value in _LOCAL.items():
             conf.setIfMissing(key, value)
-    chosen = conf.get("spark.pyspark.python", None)
-    if chosen:
+        # Here the workers' Python is the driver's; on a cluster it is the nodes' own, `python3` unless somebody says
+        # otherwise. (Were it set before Spark is started, a blank in it would break Spark's start script.)
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if chosen := conf.get("spark.pyspark.python", None):
         os.environ["PYSPARK_PYTHON"] = chosen
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
