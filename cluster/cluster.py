@@ -1,0 +1,297 @@
+"""The cluster as an object: start all daemons or one, kill one, ask where it serves. `python -m cluster` is its face.
+
+Everything runs on loopback and as the user who starts it. What a daemon is told is the matter of `cluster.roles` and
+docker/.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from cluster import paths, processes, state
+from cluster.hadoop_home import hadoop_home
+from cluster.ports import is_free
+from cluster.ready import waiting_for
+from cluster.roles import DOCKER, HOST, ROLES, Role, shared_variables
+from pipeline.errors import SetupError, UsageError
+from pipeline.java import check_java
+
+__all__ = ["Cluster", "Status"]
+
+_PATIENCE: Final = 180.0  # seconds for all daemons to serve, on a busy machine
+_POLL: Final = 0.25
+_TELLING: Final = re.compile(r"\b(?:ERROR|FATAL)\b|Exception\b|Error:|[Cc]annot|render:|daemon:")
+
+
+@dataclass(frozen=True)
+class Status:
+    """One daemon: its process, or None, and where it can be asked and read."""
+
+    role: str
+    pid: int | None
+    page: str
+    log: Path
+
+
+class Cluster:
+    """One NameNode, ResourceManager, job history server and Spark master, and two of each kind of node.
+
+    Args:
+        data: a folder for all that the daemons keep; made if absent. HDFS's files are still there after `down`.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data.resolve()
+
+    # Where things are
+
+    @property
+    def default_fs(self) -> str:
+        """HDFS's URI, without a slash at the end."""
+        return f"hdfs://{HOST}:{self._state().ports['namenode']['NAMENODE_PORT']}"
+
+    @property
+    def spark_master(self) -> str:
+        """The standalone master, for `spark-submit --master`."""
+        return f"spark://{HOST}:{self._state().ports['spark-master']['SPARK_MASTER_PORT']}"
+
+    def page(self, role: str) -> str:
+        """Where a daemon answers HTTP."""
+        return f"http://{HOST}:{self._state().ports[role][_role(role).page]}"
+
+    def folder(self, role: str) -> Path:
+        """What a daemon keeps: blocks, containers' folders, its own configuration."""
+        return self.data / role
+
+    def log(self, role: str) -> Path:
+        """The file that a daemon's output is added to."""
+        return self.data / "logs" / f"{role}.log"
+
+    def exports(self) -> dict[str, str]:
+        """The variables with which Hadoop's and Spark's commands find this cluster; `PATH` is only what comes first."""
+        home = self._state().links["hadoop"]
+        conf = Path(self._state().links["data"])
+        return {
+            "HADOOP_HOME": home,
+            "HADOOP_CONF_DIR": str(conf / "conf"),
+            "YARN_CONF_DIR": str(conf / "conf"),
+            "SPARK_CONF_DIR": str(conf / "spark-conf"),
+            "JAVA_HOME": _java_home(),
+            "PATH": f"{home}/bin",
+            "TELLTALE_HDFS": self.default_fs,
+            "TELLTALE_SPARK_MASTER": self.spark_master,
+        }
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment with `exports()` in it, for commands that are to run on the cluster."""
+        exports = self.exports()
+        path = f"{exports['PATH']}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return {**os.environ, **exports, "PATH": path}
+
+    # All of it
+
+    def up(self) -> bool:
+        """Start what does not run and wait until all of it serves.
+
+        Returns:
+            Whether there was anything to start.
+
+        Raises:
+            SetupError: Java, Maven, a JAR or a port is missing, or a daemon ended or does not serve; the message quotes
+                its log.
+            StorageError: the data folder cannot be used.
+            UsageError: another command is at it.
+        """
+        with state.locked(self.data):
+            kept = state.load(self.data) or state.new()
+            missing = [name for name in ROLES if _running(kept, name) is None]
+            if not missing and not waiting_for(kept.ports):
+                return False
+            self._prepare(kept)
+            for name in missing:
+                self._start(kept, name)
+            self._wait(kept)
+            self._make_folders(kept)
+            return bool(missing)
+
+    def down(self) -> int:
+        """End every daemon, and what killed nodes left running; the files stay.
+
+        Returns:
+            The number of processes that were ended.
+        """
+        with state.locked(self.data):
+            kept = state.load(self.data)
+            if kept is None:
+                return 0
+            daemons = [process for name in ROLES if (process := _running(kept, name))]
+            processes.end_all(daemons)
+            rest = processes.leftovers(self.folder(name) for name in ROLES)
+            processes.end_all(rest, grace=3)
+            paths.remove_links(kept.links)
+            kept.started, kept.links = {}, {}
+            state.save(self.data, kept)
+            return len(daemons) + len(rest)
+
+    def status(self) -> list[Status]:
+        """Every daemon; empty if the cluster was never started."""
+        kept = state.load(self.data)
+        if kept is None:
+            return []
+        running = {name: _running(kept, name) for name in ROLES}
+        return [
+            Status(name, process.pid if process else None, self.page(name), self.log(name))
+            for name, process in running.items()
+        ]
+
+    def wait_ready(self, patience: float = _PATIENCE) -> None:
+        """Wait until every daemon serves.
+
+        Raises:
+            SetupError: one has ended by itself, or `patience` (seconds) is over.
+        """
+        self._wait(self._state(), patience)
+
+    # One of them
+
+    def pid(self, role: str) -> int | None:
+        """A daemon's process id, None if it does not run."""
+        _role(role)
+        process = _running(self._state(), role)
+        return process.pid if process else None
+
+    def kill(self, role: str, number: int = signal.SIGKILL) -> None:
+        """Send a daemon a signal and wait until it is gone; nothing if it does not run. What it started may run on."""
+        _role(role)
+        kept = self._state()
+        process = _running(kept, role)
+        if process:
+            process.send_signal(number)
+            process.wait(timeout=60)
+        kept.started.pop(role, None)
+        state.save(self.data, kept)
+
+    def start(self, role: str) -> None:
+        """Start a daemon again, with its old ports and files; `wait_ready` waits until it serves.
+
+        Raises:
+            SetupError: one of its ports is taken.
+        """
+        _role(role)
+        kept = self._state()
+        if _running(kept, role) is None:
+            self._start(kept, role)
+
+    # How it is done
+
+    def _state(self) -> state.State:
+        kept = state.load(self.data)
+        if kept is None or not kept.links:
+            raise UsageError(f"no cluster runs in {self.data}. Start it: python -m cluster up --data '{self.data}'")
+        return kept
+
+    def _prepare(self, kept: state.State) -> None:
+        """Everything that daemons and clients need before they start."""
+        folders = {"data": self.data, "hadoop": hadoop_home(), "spark": paths.spark_home()}
+        kept.links = paths.plain(folders, kept.links)
+        (self.data / "logs").mkdir(parents=True, exist_ok=True)
+        paths.interpreter_folder(self.data / "path")
+        state.save(self.data, kept)
+        variables = {**self._variables(kept), "DATA_DIR": f"{kept.links['data']}/client"}
+        for templates, target in (("hadoop/conf", "conf"), ("spark/conf", "spark-conf")):
+            _run([str(DOCKER / "bin" / "render"), str(DOCKER / templates), str(self.data / target)], variables)
+
+    def _variables(self, kept: state.State) -> dict[str, str]:
+        """What every daemon gets; nothing of this process's environment, so that containers start with as little."""
+        user = pwd.getpwuid(os.getuid())
+        path = f"{kept.links['data']}/path:/usr/bin:/bin"
+        return {
+            **shared_variables(kept.ports),
+            "BIND_HOST": HOST,
+            "HADOOP_HOME": kept.links["hadoop"],
+            "SPARK_HOME": kept.links["spark"],
+            "JAVA_HOME": _java_home(),
+            "JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",  # starts in half the time
+            "PATH": path,
+            "CONTAINER_PATH": path,
+            "HOME": user.pw_dir,
+            "USER": user.pw_name,
+            "HDFS_USER": user.pw_name,
+            "SPARK_LOCAL_IP": HOST,
+        }
+
+    def _start(self, kept: state.State, name: str) -> None:
+        role = ROLES[name]
+        for variable, port in kept.ports[name].items():
+            if not is_free(port):
+                raise SetupError(
+                    f"{name} cannot start: its port {port} ({variable}) is taken by another program. End that one, or "
+                    f"run `python -m cluster down` and remove {self.data}/cluster.json: `up` will choose other ports."
+                )
+        environment = {
+            **self._variables(kept),
+            **{variable: str(port) for variable, port in kept.ports[name].items()},
+            "DATA_DIR": f"{kept.links['data']}/{name}",
+            "HEAP_MB": str(role.heap),
+        }
+        self.folder(name).mkdir(exist_ok=True)
+        command = [str(DOCKER / "bin" / "daemon"), role.kind]
+        kept.started[name] = processes.start(command, environment, self.log(name))
+        state.save(self.data, kept)
+
+    def _wait(self, kept: state.State, patience: float = _PATIENCE) -> None:
+        end = time.monotonic() + patience
+        while True:
+            for name, started in kept.started.items():
+                if started.process() is None:
+                    raise SetupError(f"{name} has ended: {self._quote(name, started)} (all of it: {self.log(name)})")
+            missing = waiting_for(kept.ports)
+            if not missing:
+                return
+            if time.monotonic() > end:
+                where = ", ".join(str(self.log(name)) for name in ROLES if ROLES[name].single)
+                raise SetupError(f"after {patience:.0f} s still waiting for {' and '.join(missing)}. See {where}.")
+            time.sleep(_POLL)
+
+    def _quote(self, name: str, started: processes.Started) -> str:
+        """The last lines with which a daemon said why it ended."""
+        with self.log(name).open("rb") as log:
+            log.seek(started.logged)
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        telling = [line for line in lines if _TELLING.search(line) and not line.startswith("at ")]
+        return " | ".join((telling or lines or ["it wrote nothing."])[-3:])
+
+    def _make_folders(self, kept: state.State) -> None:
+        _run([str(DOCKER / "bin" / "hdfs-folders")], self._variables(kept))
+
+
+def _role(name: str) -> Role:
+    if name not in ROLES:
+        raise UsageError(f"no daemon is called {name}; there are {', '.join(ROLES)}.")
+    return ROLES[name]
+
+
+def _running(kept: state.State, name: str) -> psutil.Process | None:
+    started = kept.started.get(name)
+    return started.process() if started else None
+
+
+def _java_home() -> str:
+    return str(Path(check_java()).resolve().parent.parent)
+
+
+def _run(command: Iterable[str], environment: Mapping[str, str]) -> None:
+    done = subprocess.run([*command], env=dict(environment), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SetupError(f"the cluster cannot be prepared: {done.stderr.strip()}")

@@ -1,0 +1,80 @@
+"""Whether the daemons serve: each is asked, over HTTP, what it says of itself and of its nodes."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cluster.roles import HOST, ROLES
+
+__all__ = ["waiting_for"]
+
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback goes through no proxy
+_NODES: Final = 2
+
+
+def _ask(port: int, path: str) -> Any:
+    """The answer of a daemon, or None while it does not give one."""
+    try:
+        with _OPENER.open(f"http://{HOST}:{port}{path}", timeout=5) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError):
+        return None
+
+
+def _namenode(port: int) -> str | None:
+    info = _ask(port, "/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo")
+    state = _ask(port, "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")
+    if not info or not info["beans"] or not state or not state["beans"]:
+        return "the NameNode's answer"
+    live = state["beans"][0]["NumLiveDataNodes"]
+    if live < _NODES:
+        return f"{_NODES} DataNodes ({live} live)"
+    return "HDFS to leave safe mode" if info["beans"][0]["Safemode"] else None
+
+
+def _resourcemanager(port: int) -> str | None:
+    answer = _ask(port, "/ws/v1/cluster/metrics")
+    if not answer:
+        return "the ResourceManager's answer"
+    active = answer["clusterMetrics"]["activeNodes"]
+    return None if active >= _NODES else f"{_NODES} NodeManagers ({active} active)"
+
+
+def _historyserver(port: int) -> str | None:
+    return None if _ask(port, "/ws/v1/history/info") else "the job history server's answer"
+
+
+def _spark_master(port: int) -> str | None:
+    answer = _ask(port, "/json/")
+    if not answer:
+        return "the Spark master's answer"
+    alive = answer["aliveworkers"]
+    return None if alive >= _NODES else f"{_NODES} Spark workers ({alive} alive)"
+
+
+_OWN: Final = {
+    "datanode": "/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo",
+    "nodemanager": "/ws/v1/node/info",
+    "spark-worker": "/json/",
+}
+_CHECKS: Final = {
+    "namenode": _namenode,
+    "resourcemanager": _resourcemanager,
+    "historyserver": _historyserver,
+    "spark-master": _spark_master,
+}
+
+
+def waiting_for(ports: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What is still missing, in words; nothing once the whole cluster serves."""
+    found = (check(ports[name][ROLES[name].page]) for name, check in _CHECKS.items())
+    missing = [words for words in found if words]
+    if missing:
+        return missing
+    # The heads may not have noticed yet that a node went and came back: the nodes themselves are asked too.
+    nodes = ((role, _OWN[role.kind]) for role in ROLES.values() if role.kind in _OWN)
+    return [f"{role.name}'s answer" for role, path in nodes if not _ask(ports[role.name][role.page], path)]
