@@ -1,9 +1,9 @@
 """HDFS, through hdfs-native: no JVM, checksums verified, the other replica tried when one fails.
 
-Files are uploaded to `_staging/<uuid>` and published by a rename, which the NameNode does in one step: without overwrite
-it fails if the name is taken, so of two writers one wins, and no reader ever sees the beginning of a file. (A file
-created without overwrite under its final name would be visible while it grows.) What the client does not survive by
-itself, a DataNode that dies while a small file is written, is survived by uploading again.
+Files are uploaded to `_staging/<uuid>` and published by a rename, which the NameNode does in one step: without
+overwrite it fails if the name is taken, so of two writers one wins, and no reader ever sees the beginning of a file. (A
+file created without overwrite under its final name would be visible while it grows.) What the client does not always
+survive by itself, a DataNode that dies while a file is written, is survived by uploading again.
 
 Names are taken to the letter; HDFS has no names with `:` in them. Nameservices, failover and Kerberos are configured
 where all of Hadoop looks for them: in HADOOP_CONF_DIR, and in the ticket cache.

@@ -96,15 +96,15 @@ _DOWN: Final = (
 )
 _KERBEROS: Final = "who you are is not accepted. Get a Kerberos ticket (kinit), or check HADOOP_CONF_DIR"
 _BLOCKS: Final = (
-    "no replica of a block could be {0}: every one is damaged, or its DataNode does not answer. `hdfs dfsadmin -report` "
-    "and `hdfs fsck PATH -files -blocks -locations` say which; mend that, then run the same command again"
+    "no replica of a block could be {0}: every one is damaged, or its DataNode does not answer. `hdfs dfsadmin "
+    "-report` and `hdfs fsck PATH -files -blocks -locations` say which; mend that, then run the same command again"
 )
 _MEANINGS: Final = (
     _Meaning(
         "SafeModeException",
         errno.EROFS,
-        "HDFS is in safe mode, where nothing can be written. Wait until it has left it (`hdfs dfsadmin -safemode get`), "
-        "then run the same command again",
+        "HDFS is in safe mode, where nothing can be written. Wait until it has left it (`hdfs dfsadmin -safemode "
+        "get`), then run the same command again",
         unavailable=True,
     ),
     _Meaning(
@@ -116,8 +116,8 @@ _MEANINGS: Final = (
     _Meaning(
         "of the 1 minReplication nodes",
         errno.ENOSPC,
-        "no DataNode can take a block: HDFS is full, or its DataNodes are down (`hdfs dfsadmin -report`). Mend that, then "
-        "run the same command again",
+        "no DataNode can take a block: HDFS is full, or its DataNodes are down (`hdfs dfsadmin -report`). Mend that, "
+        "then run the same command again",
         transient=True,
     ),
     _Meaning("minReplication", errno.ENOSPC, "too few DataNodes can take a block (`hdfs dfsadmin -report`)"),

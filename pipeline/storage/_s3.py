@@ -37,7 +37,10 @@ _DENIED: Final = {
     "InvalidToken": "the session token is not valid",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
 }
-_LOGIN: Final = "Check AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or the machine's role; and AWS_ENDPOINT_URL"
+_LOGIN: Final = (
+    "Check AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or the machine's role; and "
+    "AWS_ENDPOINT_URL where the store is not Amazon's"
+)
 
 _lock = threading.Lock()
 _clients: dict[tuple[Any, ...], Any] = {}

@@ -1,8 +1,8 @@
 """Reading data URIs: which kind of storage one names, and where there.
 
-Only `file:` URIs are percent-decoded. Every other name is taken to the letter, as HDFS, S3 and their own tools do. A URI
-never carries credentials: one that seems to is refused, and nothing of it is repeated. This file must not reach for any
-storage.
+Only `file:` URIs are percent-decoded. Every other name is taken to the letter, as HDFS, S3 and their own tools do. A
+URI never carries credentials: one that seems to is refused, and nothing of it is repeated. This file must not reach for
+any storage.
 """
 
 from __future__ import annotations
