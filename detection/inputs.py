@@ -15,7 +15,7 @@ from itertools import chain
 from typing import BinaryIO, Final
 
 from pipeline.errors import StorageError, UsageError
-from pipeline.storage import Folder, split_uri
+from pipeline.storage import Folder, is_remote, split_uri
 
 __all__ = ["STDIN", "Found", "find", "read"]
 
@@ -42,7 +42,7 @@ def find(arguments: Sequence[str], stdin: BinaryIO, separator: bytes = b"\n") ->
 
     Args:
         arguments: files, folders, patterns (`*`, `?`, `[…]`, `**`), `-` for a list on standard input. What exists
-            under the very name is that file, even if it looks like a pattern.
+            under the very name is that file, even if it looks like a pattern; on remote storage, every name is.
         stdin: the list: one file or folder a line, taken to the letter; `~`, `*` and the like mean nothing there.
         separator: what ends each name of the list.
 
@@ -64,7 +64,7 @@ def read(found: Found, max_bytes: int) -> bytes:
     if found.problem:
         raise StorageError(f"{found.path}: {found.problem}")
     folder, name = split_uri(found.path)
-    if not folder.exists(name):
+    if not folder.remote and not folder.exists(name):
         raise StorageError(f"{found.path}: no such file. Check the path.")
     try:
         with folder.open(name) as stream:
@@ -118,7 +118,7 @@ def _split(stream: BinaryIO, separator: bytes) -> Iterator[bytes]:
 def _expand(argument: str) -> list[Found]:
     if not argument:
         raise UsageError("an empty path was given: is a variable unset? Name a file, a folder or a pattern.")
-    if os.path.lexists(argument) or glob.escape(argument) == argument:
+    if os.path.lexists(argument) or glob.escape(argument) == argument or is_remote(argument):
         return _literal(argument)
     # `missing/**` gives `missing/`, hence the filter.
     matches = [path for path in glob.iglob(argument, recursive=True) if os.path.lexists(path)]
@@ -144,6 +144,6 @@ def _literal(path: str) -> list[Found]:
 def _in_folder(folder: Folder, path: str, size: int) -> Found:
     if size < 0:
         return Found(folder.locate(path), "a broken link, or a loop of links. Remove or mend the link.")
-    if not folder.is_file(path):
+    if not folder.remote and not folder.is_file(path):
         return Found(folder.locate(path), "not a regular file (a pipe, a socket or a device). Remove it.")
     return Found(folder.locate(path))

@@ -14,7 +14,7 @@ from mapreduce.stats_pictures import Picture, find_pictures
 from pipeline.cli import progress
 from pipeline.config import as_dict
 from pipeline.content import raw_sha256
-from pipeline.errors import DataError, IntegrityError, StorageError
+from pipeline.errors import DataError, IntegrityError, StorageError, UnavailableError
 from pipeline.manifest import SEAL, library_versions, read_sealed
 from pipeline.parquet import ROW_GROUP_ROWS
 from pipeline.records import SCHEMA_VERSION
@@ -131,6 +131,8 @@ def _pictures(uri: str, config: StatsConfig) -> Work:
 def _sha256(root: Folder, picture: Picture) -> str | None:
     try:
         return root.sha256(picture.path)[0]
+    except UnavailableError:
+        raise
     except StorageError:
         return None  # the task that cannot read it either rejects it and says why
 

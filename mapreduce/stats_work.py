@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.canonical import Canonical, canonicalise
 from pipeline.config import build
 from pipeline.decode import decode_canonical
-from pipeline.errors import ImageError, IntegrityError, StorageError, TelltaleError
+from pipeline.errors import ImageError, IntegrityError, StorageError, TelltaleError, UnavailableError
 from pipeline.manifest import check_files
 from pipeline.parquet import read_row_group
 from pipeline.records import LABELS
@@ -108,6 +108,8 @@ class Worker:
         try:
             data = folder.read(path)
             picture = canonicalise(data, setting)
+        except UnavailableError:
+            raise
         except StorageError as error:
             return "unreadable", str(error)
         except ImageError as error:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import rfc8785
 
-from pipeline.errors import IntegrityError, OutputExistsError, StorageError
+from pipeline.errors import IntegrityError, OutputExistsError, StorageError, UnavailableError
 from pipeline.storage import STAGING, Folder
 
 __all__ = [
@@ -206,6 +206,8 @@ def _difference(
     try:
         document = read_sealed(folder, manifest, kind)
         check_files(folder, document)
+    except UnavailableError:
+        raise  # nothing is known to be wrong with what is there
     except (IntegrityError, StorageError) as error:
         return f"holds a damaged {kind}: {error}"
     for key, value in expected.items():
@@ -257,6 +259,8 @@ def file_state(
         if different is None:
             return "done"
         ours, problem = True, f"holds the result of other work: '{different}' differs."
+    except UnavailableError:
+        raise
     except (IntegrityError, StorageError) as error:
         ours = not isinstance(error, StorageError) and f'"kind":"{kind}"'.encode() in data
         problem = f"holds a damaged {kind} document: {error}" if ours else f"holds something else: {error}"

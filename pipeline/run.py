@@ -27,6 +27,7 @@ from pipeline.cli import run_command, say
 from pipeline.config import apply_sets, build, read_yaml
 from pipeline.errors import ConfigError, StorageError, TelltaleError, UsageError
 from pipeline.java import check_java
+from pipeline.storage import is_remote
 from pipeline.workflow import CHECKS, Stage, Workflow, config_options, stages, top_level_sets
 
 __all__ = ["main", "run_lock"]
@@ -46,7 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run none")
     given = parser.parse_args(arguments)
     workflow = build(Workflow, apply_sets(read_yaml(given.config), top_level_sets(given.sets)), given.config)
+    is_remote(workflow.input)  # refuses, before it is shown anywhere, a URI with a password in it
     run_dir = given.run_dir or os.path.join("runs", workflow.name)
+    if is_remote(run_dir):
+        raise UsageError(
+            f"--run-dir {run_dir}: a whole run is kept on a local disk (its lock and logs need one). Give a local "
+            "folder, or run the stages one by one with the URIs that you want; --dry-run shows their commands."
+        )
     todo = _until(list(stages(workflow, given.config, given.sets, run_dir)), given.until)
     if given.dry_run:
         print("\n".join(shlex.join(stage.command) for stage in todo))

@@ -1,13 +1,16 @@
 """`python -m pipeline.sweep runs/x [--delete]`: lists, and removes, what killed attempts left behind.
 
 What a manifest names is never touched; of a stage without a manifest, everything is left over (running the stage again
-would continue from it, so it is only removed when asked). This module must not look inside files.
+would continue from it, so it is only removed when asked). On S3 and GCS the parts of uploads that were cut off are no
+files: the bucket's own rule (abort incomplete uploads after some days) clears them away. Whoever removes something from
+remote storage must know that nothing is at work there. This module must not look inside files.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from pipeline.cli import run_command, say
 from pipeline.errors import UsageError
@@ -47,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in paths:
         print(path)
     if given.delete and paths:
-        with run_lock(given.run_dir):
+        # Only a local run folder has a lock: of a remote one, the person must know that nothing writes to it.
+        with nullcontext() if run.remote else run_lock(given.run_dir):
             for path in paths:
                 run.remove(path)
     say(f"{len(paths)} files {'removed' if given.delete else 'left behind'} in {given.run_dir}")

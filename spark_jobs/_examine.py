@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.canonical import Canonical
 from pipeline.cli import progress
 from pipeline.decode import decode
-from pipeline.errors import ImageError, StorageError
+from pipeline.errors import ImageError, StorageError, UnavailableError
 from pipeline.layouts import Listing, Reference
 from pipeline.perceptual import signature
 from pipeline.storage import Folder
@@ -121,12 +121,15 @@ def _read(root: Folder, path: str, limit: int) -> tuple[str, bytes | None, int]:
 
     Raises:
         UnreadableError: no permission, vanished, a loop, not a regular file.
+        UnavailableError: the storage does not answer; that is no fault of the file.
     """
     try:
-        if not root.is_file(path) and os.path.exists(root.locate(path)):
+        if not root.remote and not root.is_file(path) and os.path.exists(root.locate(path)):
             raise UnreadableError("not a regular file: leave it out")
         with root.open(path) as stream:
             return _drain(stream, limit)
+    except UnavailableError:
+        raise
     except StorageError as error:
         cause = error.__cause__
         raise UnreadableError(_why(cause if isinstance(cause, OSError) else OSError())) from error

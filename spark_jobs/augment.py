@@ -23,7 +23,7 @@ from pipeline.errors import DataError, TelltaleError, UsageError
 from pipeline.manifest import SEAL, file_entries, library_versions, output_state, publish, read_sealed
 from pipeline.records import SCHEMA_VERSION, SPLITS
 from pipeline.shards import ShardPlan, ShardResult, check_dataset, make_shard, plan_shards
-from pipeline.storage import Folder, local_path
+from pipeline.storage import Folder
 from spark_jobs.augment_config import AugmentConfig
 from spark_jobs.session import raise_first, session, spark_errors
 
@@ -62,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _check_apart(dataset: Folder, output: Folder) -> None:
     """Refuse an output that is, holds or lies in the dataset: `--overwrite` would remove it."""
-    source, target = (local_path(folder.absolute()).resolve() for folder in (dataset, output))
-    if source.is_relative_to(target) or target.is_relative_to(source):
+    if dataset.holds(output) or output.holds(dataset):
         raise UsageError(f"{output.uri}: overlaps the dataset {dataset.uri}. Choose an output beside it.")
 
 

@@ -24,7 +24,7 @@ from pipeline.layouts import Listing, list_input
 from pipeline.manifest import canonical_json, file_entries, library_versions, output_state, publish, seal
 from pipeline.parquet import write_parquet
 from pipeline.records import LABELS, REJECT_SCHEMA, SCHEMA_VERSION
-from pipeline.storage import Folder, local_path
+from pipeline.storage import Folder
 from spark_jobs._examine import Fact, examine_lines, fingerprints, work_line
 from spark_jobs._near import near_links
 from spark_jobs._select import Selection, admit, faulty, select
@@ -72,9 +72,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _check(listing: Listing, output: Folder, config: IngestConfig) -> None:
     """Refuse, before anything is read, what cannot end well."""
-    root, target = local_path(listing.root.absolute()).resolve(), local_path(output.absolute()).resolve()
-    folders = {root / reference.path.split("/")[0] for reference in listing.references if "/" in reference.path}
-    if root.is_relative_to(target) or any(target.is_relative_to(folder) for folder in folders):
+    folders = {reference.path.split("/")[0] for reference in listing.references if "/" in reference.path}
+    if output.holds(listing.root) or any(listing.root.child(folder).holds(output) for folder in folders):
         raise UsageError(f"{output.uri}: the output must lie outside the raw pictures. Choose another --output.")
     _check_classes(listing.root.uri, Counter(reference.label for reference in listing.references), "listed")
     sources = {reference.source for reference in listing.references}

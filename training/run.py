@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.cli import add_config_options, add_output_options, run_command, say
 from pipeline.config import load
 from pipeline.errors import UsageError
-from pipeline.storage import Folder
+from pipeline.storage import Folder, is_remote
 from training.config import SECTION, TrainingConfig
 from training.identity import identity_of, is_done
 from training.inputs import read_inputs
@@ -59,6 +59,11 @@ def _places(args: argparse.Namespace) -> _Places:
             raise UsageError(f"--{key} is missing: give it, or --run-dir with a run's folder.")
         found[key] = given if given is not None else run.locate(name)  # type: ignore[union-attr]
     logs = args.logs or (run.locate("logs") if run else Folder(found["output"]).locate("../logs"))
+    if is_remote(logs):
+        raise UsageError(
+            f"{logs}: logs and checkpoints grow line by line, so they belong on a local disk. "
+            "Give --logs a local folder."
+        )
     return _Places(**found, logs=logs)
 
 

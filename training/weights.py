@@ -14,12 +14,12 @@ import timm
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import nn
 
 from pipeline.cli import say
 from pipeline.errors import ConfigError, SetupError, UsageError
-from pipeline.storage import local_path
+from pipeline.storage import local_path, split_uri
 from training.config import PICKLES
 
 __all__ = ["hub_file", "hub_name", "load_weights"]
@@ -34,7 +34,7 @@ def load_weights(backbone: nn.Module, path: str) -> None:
         UsageError: not a safetensors file, or not this model's tensors (each is named).
     """
     try:
-        found = load_file(local_path(path))
+        found = _tensors(path)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: not a readable safetensors file ({error}). Fetch or convert it again.") from error
     wanted = backbone.state_dict()
@@ -45,6 +45,11 @@ def load_weights(backbone: nn.Module, path: str) -> None:
             found[key] = wanted[key]
     _refuse_other_keys(path, found, wanted)
     backbone.load_state_dict({key: value.to(wanted[key].dtype) for key, value in found.items()})
+
+
+def _tensors(path: str) -> dict[str, torch.Tensor]:
+    folder, name = split_uri(path)
+    return load(folder.read(name)) if folder.remote else load_file(local_path(path))
 
 
 def _head_keys(backbone: nn.Module) -> list[str]:

@@ -97,7 +97,7 @@ def test_a_name_that_is_not_unicode_is_found_and_read(folder: Path) -> None:
         ([""], "empty path"),
         (["-", "-"], "given twice"),
         (["-"], "no pictures in -"),
-        (["s3://bucket/key"], "scheme 's3' is not supported"),
+        (["ftp://bucket/key"], "scheme 'ftp' is not supported"),
     ],
 )
 def test_naming_nothing_is_wrong_usage(folder: Path, arguments: list[str], message: str) -> None:

@@ -181,7 +181,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such configuration file"),
         (["--mrjob=--no-such-option"], "--mrjob: "),
         (["--mrjob", "'"], "--mrjob: "),
-        (["--output", "s3://bucket/stats.json"], "scheme 's3'"),
+        (["--output", "ftp://bucket/stats.json"], "scheme 'ftp'"),
     ],
 )
 def test_bad_options_are_bad_usage(
