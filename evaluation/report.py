@@ -13,11 +13,10 @@ import numpy as np
 from detection.model import Detector
 from evaluation import metrics
 from evaluation.bootstrap import intervals
-from evaluation.config import EvaluationConfig
+from evaluation.config import EvaluationConfig, result_fields
 from evaluation.scores import Scores
 from evaluation.slices import Slice, of_sources, of_split
 from evaluation.words import headline, notes, untested
-from pipeline.config import as_dict
 from pipeline.manifest import SEAL, library_versions
 
 __all__ = ["STAGE_VERSION", "chain", "fixed_members", "report_body"]
@@ -41,7 +40,7 @@ def fixed_members(detector: Detector, document: Mapping[str, Any], config: Evalu
     return {
         "kind": "report",
         "stage_version": STAGE_VERSION,
-        "config": as_dict(config),
+        "config": result_fields(config),
         "libraries": library_versions(*_LIBRARIES),
         "parents": {"bundle": detector.bundle.sha256, "dataset": document[SEAL]},
     }

@@ -13,6 +13,7 @@ from typing import Any, Final
 from detection.model import Detector
 from detection.model import load as load_bundle
 from evaluation.config import EvaluationConfig
+from pipeline.cache import cached
 from pipeline.canonical import Canonical
 from pipeline.cli import add_config_options, add_output_options, run_command, say
 from pipeline.config import as_dict, build, load
@@ -56,6 +57,7 @@ def evaluate(
     """
     document = read_sealed(dataset, "manifest.json", "dataset")
     _check_dataset(detector, dataset, document)
+    dataset = cached(dataset, document["files"], config.cache_gb)
     from evaluation.report import fixed_members, report_body  # scikit-learn: seconds that a wrong option need not wait
 
     expected = fixed_members(detector, document, config)

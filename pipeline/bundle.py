@@ -62,6 +62,10 @@ def read_bundle(uri: str) -> Bundle:
             "for example runs/demo/model after `make demo`."
         )
     document = read_sealed(folder, MANIFEST, "bundle")
+    if folder.remote:
+        from pipeline.cache import cached  # predict asks for a local bundle as a rule, and should not wait for this
+
+        folder = cached(folder, document["files"])
     check_files(folder, document)
     try:
         return Bundle(

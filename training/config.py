@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from pipeline.cache import DEFAULT_GB
 from pipeline.cli import show_config
 from pipeline.config import above, as_dict, at_least, between
 from pipeline.errors import ConfigError
@@ -18,7 +19,7 @@ __all__ = ["PICKLES", "SECTION", "Threshold", "TrainingConfig", "result_fields"]
 SECTION: Final = "training"
 PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 """Endings of weights that are pickle files, which Telltale never opens."""
-_NEUTRAL: Final = ("pretrained", "workers", "checkpoint_steps", "checkpoints_kept", "check_shards")
+_NEUTRAL: Final = ("pretrained", "workers", "checkpoint_steps", "checkpoints_kept", "check_shards", "cache_gb")
 """Fields that a bundle does not carry: they change no bit of it (`pretrained` is recorded by name or hash)."""
 
 
@@ -67,6 +68,8 @@ class TrainingConfig:
         checkpoint_steps: steps between checkpoints; 0: only at the ends of epochs and on SIGTERM or SIGINT.
         checkpoints_kept: how many of the last checkpoints stay.
         check_shards: compare every byte of the shards with their manifest before the first step.
+        cache_gb: the most, in GB (10⁹ bytes), that local copies of remote shards may take; less than the shards have
+            means that some are fetched again in every epoch.
     """
 
     model: str = "efficientnet_b1"
@@ -97,6 +100,7 @@ class TrainingConfig:
     checkpoint_steps: int = at_least(0, 500)
     checkpoints_kept: int = at_least(1, 2)
     check_shards: bool = True
+    cache_gb: float = above(0.0, DEFAULT_GB)
 
     def __post_init__(self) -> None:
         if self.warmup_epochs and self.warmup_steps:

@@ -9,7 +9,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.cache import DEFAULT_GB, cached
 from pipeline.canonical import Canonical
+from pipeline.cli import say
 from pipeline.config import build
 from pipeline.errors import DataError, IntegrityError, UsageError
 from pipeline.manifest import SEAL, check_files, read_sealed
@@ -69,13 +71,14 @@ class Inputs:
     val: Split
 
 
-def read_inputs(shards_uri: str, stats_uri: str, check_shards: bool = True) -> Inputs:
+def read_inputs(shards_uri: str, stats_uri: str, check_shards: bool = True, cache_gb: float = DEFAULT_GB) -> Inputs:
     """Read and check shards and statistics.
 
     Args:
         shards_uri: the folder that augment wrote.
         stats_uri: the file that the statistics job wrote.
         check_shards: compare every byte of the shards with the manifest; otherwise the sizes only.
+        cache_gb: the most that local copies of remote shards may take, in GB (10⁹ bytes).
 
     Raises:
         UsageError: one of them is not there.
@@ -98,6 +101,7 @@ def read_inputs(shards_uri: str, stats_uri: str, check_shards: bool = True) -> I
             f"{shards_uri}: record schema version {shards.get('schema_version')}, this Telltale reads version "
             f"{SCHEMA_VERSION}. Make dataset and shards again with this version."
         )
+    folder = _near(folder, shards, cache_gb)
     _check_bytes(folder, shards, check_shards)
     mean, std = _three(stats, "mean", stats_uri), _three(stats, "std", stats_uri)
     if min(std) <= 0:
@@ -125,6 +129,17 @@ def _same_dataset(shards: dict[str, Any], shards_uri: str, stats: dict[str, Any]
             "make both again from one dataset."
         )
     return of_shards
+
+
+def _near(folder: Folder, shards: dict[str, Any], cache_gb: float) -> Folder:
+    """The shards' folder, remote ones by way of the local cache."""
+    size = sum(entry["bytes"] for entry in shards["files"])
+    if folder.remote and size > cache_gb * 1e9:
+        say(
+            f"note: {folder.uri}: the shards have {size / 1e9:.1f} GB and the local cache {cache_gb:g} GB: some will "
+            "be fetched again in every epoch. Raise training.cache_gb if there is room."
+        )
+    return cached(folder, shards["files"], cache_gb)
 
 
 def _check_bytes(folder: Folder, shards: dict[str, Any], every_byte: bool) -> None:

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     config = load(TrainingConfig, args.config, args.sets, section=SECTION)
     places = _places(args)
-    inputs = read_inputs(places.shards, places.stats, config.check_shards)
+    inputs = read_inputs(places.shards, places.stats, config.check_shards, config.cache_gb)
     if is_done(Folder(places.output), identity_of(config, inputs), args.overwrite, args.update):
         Folder(places.logs).remove("checkpoints")  # of a run that was killed after it had published
         say(f"{places.output}: up to date")
