@@ -13,19 +13,26 @@ __all__ = ["FEW_GROUPS", "headline", "notes", "untested"]
 FEW_GROUPS: Final = 30
 """With fewer groups than this the bootstrap's intervals are rough, and usually too narrow."""
 
-_LEVELS: Final = (  # lowest AUC, lowest balanced accuracy
+_LEVELS: Final = (  # lowest AUC, lowest balanced accuracy; best first
     (0.98, 0.93, "excellent", "Tells generated pictures from real ones very reliably"),
     (0.90, 0.82, "good", "Tells generated pictures from real ones well"),
     (0.75, 0.68, "fair", "Tells generated pictures from real ones, but makes many mistakes"),
     (0.50, 0.50, "weak", "Hardly tells generated pictures from real ones"),
+    (float("-inf"), float("-inf"), "chance", "Its verdicts cannot be told from guessing"),
 )
-_CHANCE: Final = ("chance", "Its verdicts cannot be told from guessing")
+_UNSEEN: Final = {  # what is added when sources that training never saw are on a lower level
+    "good": "less so on sources it has not met",
+    "fair": "on sources it has not met it makes many mistakes",
+    "weak": "on sources it has not met it hardly does",
+    "chance": "on sources it has not met it only guesses",
+}
 
 
 def headline(body: Mapping[str, Any]) -> dict[str, Any]:
     """How good and how sure: {split, level, title, sentences}.
 
-    The level is that of the intervals' lower ends: of AUC (the ranking) and balanced accuracy (the verdicts).
+    The level is that of the intervals' lower ends: of AUC (the ranking) and balanced accuracy (the verdicts). Where the
+    sources that training never saw are on a lower level, it is theirs, and the title says so.
     """
     split = next((name for name in ("test", "ood", "val", "train") if _auc(body, name) is not None), None)
     if split is None:
@@ -37,7 +44,11 @@ def headline(body: Mapping[str, Any]) -> dict[str, Any]:
         }
     figures = body["splits"][split]
     auc, verdicts = (_sure(figures, name) for name in ("auc", "balanced_accuracy"))
-    level, title = next(((word, text) for low, least, word, text in _LEVELS if auc > low and verdicts > least), _CHANCE)
+    rank = _rank(figures)
+    unseen_rank = rank if _auc(body, "ood") is None else _rank(body["splits"]["ood"])
+    level, title = _LEVELS[max(rank, unseen_rank)][2], _LEVELS[rank][3]
+    if unseen_rank > rank:
+        title = f"{title}; {_UNSEEN[level]}"
     sentences = [_how_often(split, figures), _how_sure(figures)]
     if auc > 0.9 and verdicts < 0.75:
         sentences.append(
@@ -91,6 +102,12 @@ def untested(body: Mapping[str, Any]) -> list[str]:
         "Pictures of which only a part is generated, and pictures changed on purpose to deceive a detector.",
         "Kinds of pictures that the dataset lacks: the figures hold for its sources and no others.",
     ]
+
+
+def _rank(figures: Mapping[str, Any]) -> int:
+    """The place of the best level whose bounds both lower ends are above."""
+    auc, verdicts = (_sure(figures, name) for name in ("auc", "balanced_accuracy"))
+    return next(place for place, (low, least, *_) in enumerate(_LEVELS) if auc > low and verdicts > least)
 
 
 def _auc(body: Mapping[str, Any], split: str) -> float | None:

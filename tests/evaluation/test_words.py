@@ -51,6 +51,31 @@ def test_the_headline_is_of_test_and_mentions_unseen_sources() -> None:
     assert "never saw its AUC is 0.700" in found["sentences"][-1]
 
 
+@pytest.mark.parametrize(
+    ("auc", "verdicts", "level", "title"),
+    [
+        (0.99, 0.95, "good", "Tells generated pictures from real ones well"),  # better elsewhere is no merit
+        (0.95, 0.90, "good", "Tells generated pictures from real ones well"),
+        (
+            0.80,
+            0.75,
+            "fair",
+            "Tells generated pictures from real ones well; on sources it has not met it makes many mistakes",
+        ),
+        (0.64, 0.52, "weak", "Tells generated pictures from real ones well; on sources it has not met it hardly does"),
+        (
+            0.64,
+            0.48,
+            "chance",
+            "Tells generated pictures from real ones well; on sources it has not met it only guesses",
+        ),
+    ],
+)
+def test_the_headline_does_not_hide_what_fails_elsewhere(auc: float, verdicts: float, level: str, title: str) -> None:
+    found = headline(body(test=figures(0.95, 0.9), ood=figures(auc, verdicts)))
+    assert (found["level"], found["title"]) == (level, title)
+
+
 def test_without_both_classes_there_is_no_verdict() -> None:
     found = headline(body(test=figures(None, 0.5)))
     assert (found["split"], found["level"]) == (None, "unknown")
