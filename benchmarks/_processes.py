@@ -114,7 +114,7 @@ def run(command: Sequence[str], watch: bool = False, environment: Mapping[str, s
 def user_environment() -> dict[str, str]:
     """This process's environment, as after `source .venv/bin/activate`."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    return {**os.environ, "PATH": path}
 
 
 def load_average() -> str:

@@ -103,7 +103,7 @@ def started(job: str, dataset: Path, output: Path, share: int = 0) -> subprocess
     if job == "telltale":
         submit = ["spark-submit", "--master", f"local[{CORES}]", str(ROOT / "spark_jobs/augment.py")]
         command = [*submit, "--input", str(dataset), "--output", str(output)]
-    environment = os.environ | quiet | {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    environment = os.environ | quiet
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
 
