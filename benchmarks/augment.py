@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -88,7 +89,7 @@ def with_ray(dataset: Path, output: Path) -> None:
     """Ray Data on two cores."""
     import ray
 
-    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = ray.data.read_parquet(parts(dataset), override_num_blocks=8 * CORES)
     many = rows.map_batches(multiplied, batch_format="pyarrow", batch_size=BATCH)
