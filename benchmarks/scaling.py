@@ -3,7 +3,7 @@
     python -m benchmarks.scaling             prints the tables and writes benchmarks/results/scaling.md
 
 The users' own commands, measured from outside, on 256-pixel pictures (`_lake.py`), 1,000 to 20,000 of them. Start-up is
-what the same command takes for 20 pictures; it is taken off. Beside them, in the same run, one process that does the
+what the same command takes for 20 pictures, in as many processes; it is taken off. Beside them, in the same run, one process that does the
 same work on pixels and nothing else. Every size below the largest is run several times, in turns. About 20 minutes and
 10 GB under .cache/benchmarks/ on two cores.
 """
@@ -36,6 +36,8 @@ CACHE = ROOT / ".cache" / "benchmarks"
 START_UP = 20  # pictures
 SAMPLE = 500  # pictures of the bare loops
 PART = 256  # pictures a part of the dataset, so that the smallest size already keeps two cores busy
+START_UP_PART = 2  # and that the start-up is that of as many processes
+STATISTICS_RUNS = 3  # in each round: they take two seconds, so a tenth of one counts
 TOLERANCE = 0.2
 NAMES = ("hflip", "rot90", "rot270")
 PACKAGES = ("pyspark", "mrjob", "pyarrow", "numpy", "pillow", "simplejpeg")
@@ -78,14 +80,14 @@ class Runs:
         return (took(stage, size) - took(stage, START_UP)) / more * 1000
 
 
-def commands(pictures: Path, work: Path, settings: Settings) -> dict[str, list[str]]:
+def commands(pictures: Path, work: Path, settings: Settings, part: int = PART) -> dict[str, list[str]]:
     """The words that a user would type for each stage."""
     submit = [spark_submit(), "--master", "local[2]", "--driver-memory", settings.driver_memory]
     dataset, stats, shards = (str(work / name) for name in ("dataset", "stats.json", "shards"))
     augment = [*submit, "spark_jobs/augment.py", "--input", dataset, "--output"]
     ingest = ["spark_jobs/ingest.py", "--input", str(pictures), "--output", dataset, "--set", "layout=list"]
     return {
-        "ingest": [*submit, *ingest, "--set", f"rows_per_part={PART}"],
+        "ingest": [*submit, *ingest, "--set", f"rows_per_part={part}"],
         "statistics": [sys.executable, "-m", "mapreduce.stats", "-r", "local", dataset, "--output", stats],
         "augmentation": [*augment, shards],
         small_shards(settings): [*augment, shards + "-small", "--set", f"shard_mb={settings.small_shard_mb}"],
@@ -113,14 +115,17 @@ def measure_size(runs: Runs, size: int, settings: Settings, first: bool) -> None
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     pictures = CACHE / "pictures" / f"first-{size}.csv"
-    for stage, command in commands(pictures, work, settings).items():
+    part = START_UP_PART if size == START_UP else PART
+    for stage, command in commands(pictures, work, settings, part).items():
         small = stage == small_shards(settings)
         if small and not (first and size in (START_UP, settings.sizes[0], settings.sizes[-1])):
             continue
-        os.sync()  # what the stage before left to be written is not this one's
-        one = run(command, watch=True)
-        runs.measured[stage, size].append(one)
-        say(f"{stage}, {size:,} pictures: {one.seconds:.1f} s, {one.memory / MIB:,.0f} MiB")
+        for _ in range(STATISTICS_RUNS if stage == "statistics" else 1):
+            (work / "stats.json").unlink(missing_ok=True)
+            os.sync()  # what the stage before left to be written is not this one's
+            one = run(command, watch=True)
+            runs.measured[stage, size].append(one)
+            say(f"{stage}, {size:,} pictures: {one.seconds:.1f} s, {one.memory / MIB:,.0f} MiB")
         if stage == "ingest":
             runs.counts[size] = json.loads((work / "dataset" / "manifest.json").read_bytes())["counts"]
     shutil.rmtree(work)
@@ -229,7 +234,7 @@ def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) ->
         "",
         *(f"    {line}" for line in short),
         "",
-        f"Start-up is the same command for {START_UP} pictures; it is taken off. Pictures of ingest are all of them, "
+        f"Start-up is the same command for {START_UP} pictures, in parts of {START_UP_PART}; it is taken off. Pictures of ingest are all of them, "
         "of "
         "statistics and augmentation those in training (augmentation makes four rows of each). Parts of "
         f"{PART} pictures keep both cores busy from the smallest size on. Seconds are medians.",
