@@ -3,9 +3,9 @@
     python -m benchmarks.scaling             prints the tables and writes benchmarks/results/scaling.md
 
 The users' own commands, measured from outside, on 256-pixel pictures (`_lake.py`), 1,000 to 20,000 of them. Start-up is
-what the same command takes for 20 pictures, in as many processes; it is taken off. Beside them, in the same run, one process that does the
-same work on pixels and nothing else. Every size below the largest is run several times, in turns. About 20 minutes and
-10 GB under .cache/benchmarks/ on two cores.
+what the same command takes for 20 pictures, in as many processes; it is taken off. Beside them, in the same run, one
+process that does the same work on pixels and nothing else. Every size below the largest is run several times, in turns.
+About 20 minutes and 10 GB under .cache/benchmarks/ on two cores.
 """
 
 from __future__ import annotations
@@ -234,7 +234,8 @@ def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) ->
         "",
         *(f"    {line}" for line in short),
         "",
-        f"Start-up is the same command for {START_UP} pictures, in parts of {START_UP_PART}; it is taken off. Pictures of ingest are all of them, "
+        f"Start-up is the same command for {START_UP} pictures, in parts of {START_UP_PART}; it is taken off. "
+        "Pictures of ingest are all of them, "
         "of "
         "statistics and augmentation those in training (augmentation makes four rows of each). Parts of "
         f"{PART} pictures keep both cores busy from the smallest size on. Seconds are medians.",
