@@ -13,7 +13,7 @@ SETUP_INPUTS := setup.cfg pyproject.toml constraints.txt scripts/setup scripts/f
 RUN := runs/demo
 BENCHES := decoders variants statistics augment scaling predict
 
-.PHONY: help setup demo test lint format bench test-kill dist constraints clean
+.PHONY: help setup demo test lint format bench test-kill dist cluster cluster-down test-cluster constraints clean
 
 help:  ## Print these lines
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -61,8 +61,17 @@ test-kill: $(STAMP)  ## Kill the whole run at 20 random moments, and start it ag
 dist: $(STAMP)  ## Pack what a cluster's tasks need into dist/: our packages, and their libraries without torch
 	@.venv/bin/python scripts/dist
 
+cluster: $(STAMP)  ## Start real Hadoop and Spark daemons on this machine (needs Maven; 2 GB of memory, 8 with jobs)
+	@python -m cluster up
+
+cluster-down:  ## End them; their files stay in .cluster
+	@if [ -e .cluster/cluster.json ]; then python -m cluster down; fi
+
+test-cluster: $(STAMP)  ## The tests on real daemons, which they start for themselves
+	@pytest -m cluster
+
 constraints:  ## Resolve constraints.txt anew after a change of setup.cfg; pinned versions stay
 	@scripts/constraints
 
-clean:  ## Remove the environment, caches and build output; runs/ and data/ stay
+clean: cluster-down  ## Remove the environment, caches and build output; runs/, data/ and .cluster/ stay
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import signal
 import subprocess
 import time
@@ -31,7 +30,6 @@ __all__ = ["Cluster", "Status"]
 
 _PATIENCE: Final = 180.0  # seconds for all daemons to serve, on a busy machine
 _POLL: Final = 0.25
-_TELLING: Final = re.compile(r"\b(?:ERROR|FATAL)\b|Exception\b|Error:|[Cc]annot|render:|daemon:")
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,8 @@ class Cluster:
 
     def page(self, role: str) -> str:
         """Where a daemon answers HTTP."""
-        return f"http://{HOST}:{self._state().ports[role][_role(role).page]}"
+        _role(role)
+        return _page(self._state(), role)
 
     def folder(self, role: str) -> Path:
         """What a daemon keeps: blocks, containers' folders, its own configuration."""
@@ -120,9 +119,11 @@ class Cluster:
                 return False
             self._prepare(kept)
             for name in missing:
+                self._check_ports(kept, name)
+            for name in missing:
                 self._start(kept, name)
             self._wait(kept)
-            self._make_folders(kept)
+            _run([str(DOCKER / "bin" / "hdfs-folders")], self._variables(kept))
             return bool(missing)
 
     def down(self) -> int:
@@ -151,7 +152,7 @@ class Cluster:
             return []
         running = {name: _running(kept, name) for name in ROLES}
         return [
-            Status(name, process.pid if process else None, self.page(name), self.log(name))
+            Status(name, process.pid if process else None, _page(kept, name), self.log(name))
             for name, process in running.items()
         ]
 
@@ -177,8 +178,7 @@ class Cluster:
         kept = self._state()
         process = _running(kept, role)
         if process:
-            process.send_signal(number)
-            process.wait(timeout=60)
+            processes.send([process], number, patience=60)
         kept.started.pop(role, None)
         state.save(self.data, kept)
 
@@ -191,6 +191,7 @@ class Cluster:
         _role(role)
         kept = self._state()
         if _running(kept, role) is None:
+            self._check_ports(kept, role)
             self._start(kept, role)
 
     # How it is done
@@ -208,9 +209,10 @@ class Cluster:
         (self.data / "logs").mkdir(parents=True, exist_ok=True)
         paths.interpreter_folder(self.data / "path")
         state.save(self.data, kept)
-        variables = {**self._variables(kept), "DATA_DIR": f"{kept.links['data']}/client"}
-        for templates, target in (("hadoop/conf", "conf"), ("spark/conf", "spark-conf")):
-            _run([str(DOCKER / "bin" / "render"), str(DOCKER / templates), str(self.data / target)], variables)
+        data = kept.links["data"]
+        targets = {"DATA_DIR": "client", "HADOOP_CONF_DIR": "conf", "SPARK_CONF_DIR": "spark-conf"}
+        own = {variable: f"{data}/{name}" for variable, name in targets.items()}
+        _run([str(DOCKER / "bin" / "client"), "true"], {**self._variables(kept), **own})
 
     def _variables(self, kept: state.State) -> dict[str, str]:
         """What every daemon gets; nothing of this process's environment, so that containers start with as little."""
@@ -231,14 +233,16 @@ class Cluster:
             "SPARK_LOCAL_IP": HOST,
         }
 
-    def _start(self, kept: state.State, name: str) -> None:
-        role = ROLES[name]
+    def _check_ports(self, kept: state.State, name: str) -> None:
         for variable, port in kept.ports[name].items():
             if not is_free(port):
                 raise SetupError(
                     f"{name} cannot start: its port {port} ({variable}) is taken by another program. End that one, or "
                     f"run `python -m cluster down` and remove {self.data}/cluster.json: `up` will choose other ports."
                 )
+
+    def _start(self, kept: state.State, name: str) -> None:
+        role = ROLES[name]
         environment = {
             **self._variables(kept),
             **{variable: str(port) for variable, port in kept.ports[name].items()},
@@ -255,7 +259,8 @@ class Cluster:
         while True:
             for name, started in kept.started.items():
                 if started.process() is None:
-                    raise SetupError(f"{name} has ended: {self._quote(name, started)} (all of it: {self.log(name)})")
+                    words = processes.last_words(self.log(name), started)
+                    raise SetupError(f"{name} has ended: {words} (all of it: {self.log(name)})")
             missing = waiting_for(kept.ports)
             if not missing:
                 return
@@ -264,22 +269,15 @@ class Cluster:
                 raise SetupError(f"after {patience:.0f} s still waiting for {' and '.join(missing)}. See {where}.")
             time.sleep(_POLL)
 
-    def _quote(self, name: str, started: processes.Started) -> str:
-        """The last lines with which a daemon said why it ended."""
-        with self.log(name).open("rb") as log:
-            log.seek(started.logged)
-            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-        telling = [line for line in lines if _TELLING.search(line) and not line.startswith("at ")]
-        return " | ".join((telling or lines or ["it wrote nothing."])[-3:])
-
-    def _make_folders(self, kept: state.State) -> None:
-        _run([str(DOCKER / "bin" / "hdfs-folders")], self._variables(kept))
-
 
 def _role(name: str) -> Role:
     if name not in ROLES:
         raise UsageError(f"no daemon is called {name}; there are {', '.join(ROLES)}.")
     return ROLES[name]
+
+
+def _page(kept: state.State, name: str) -> str:
+    return f"http://{HOST}:{kept.ports[name][ROLES[name].page]}"
 
 
 def _running(kept: state.State, name: str) -> psutil.Process | None:

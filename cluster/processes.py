@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +14,10 @@ from typing import Final
 
 import psutil
 
-__all__ = ["Started", "end_all", "leftovers", "start"]
+__all__ = ["Started", "end_all", "last_words", "leftovers", "send", "start"]
 
 _GRACE: Final = 15.0  # seconds between asking a daemon to end and ending it
+_TELLING: Final = re.compile(r"\b(?:ERROR|FATAL)\b|Exception\b|Error:|[Cc]annot|render:|daemon:")
 _MARKS: Final = ("CONTAINER_ID", "SPARK_EXECUTOR_DIRS")  # what YARN and Spark give to all that they start
 
 
@@ -35,14 +39,11 @@ class Started:
         """The process, if it still runs."""
         try:
             found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.created) < 1
-            if same and found.status() != psutil.STATUS_ZOMBIE:
-                return found
-            if same:
-                found.wait(0)  # ours, and nobody has asked how it ended
+            if abs(found.create_time() - self.created) >= 1:
+                return None
         except psutil.Error:
-            pass
-        return None
+            return None
+        return None if _ended(found) else found
 
 
 def start(command: list[str], environment: Mapping[str, str], log: Path) -> Started:
@@ -56,6 +57,15 @@ def start(command: list[str], environment: Mapping[str, str], log: Path) -> Star
     logged = log.stat().st_size if log.exists() else 0
     pid = os.posix_spawn(command[0], command, environment, file_actions=actions, setsid=True)
     return Started(pid, psutil.Process(pid).create_time(), logged)
+
+
+def last_words(log: Path, started: Started) -> str:
+    """The last lines with which a process said why it ended, in one line."""
+    with log.open("rb") as whole:
+        whole.seek(started.logged)
+        lines = [line.strip() for line in whole.read().decode(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line) and not line.startswith("at ")]
+    return " | ".join((telling or lines or ["it wrote nothing"])[-3:])
 
 
 def leftovers(folders: Iterable[Path]) -> list[psutil.Process]:
@@ -77,13 +87,34 @@ def leftovers(folders: Iterable[Path]) -> list[psutil.Process]:
 
 
 def end_all(processes: Sequence[psutil.Process], grace: float = _GRACE) -> None:
-    """Ask all of them to end, and end those that have not after a while."""
+    """Ask all of them to end, and end those that have not after a while (seconds)."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in processes:
-            try:
-                process.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
-        _, processes = psutil.wait_procs(processes, timeout=grace)
-        if not processes:
-            return
+        processes = send(processes, number, grace)
+
+
+def send(processes: Sequence[psutil.Process], number: int, patience: float) -> list[psutil.Process]:
+    """Send all of them a signal and wait, so many seconds at most, until they are gone.
+
+    Returns:
+        Those that still run.
+    """
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+    end = time.monotonic() + patience
+    left = [process for process in processes if not _ended(process)]
+    while left and time.monotonic() < end:
+        time.sleep(0.05)
+        left = [process for process in left if not _ended(process)]
+    return left
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Whether it has ended, if nobody else asked how (as an idle process 1 in a container may never do)."""
+    try:
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            return False
+        process.wait(0)  # a child of ours is taken off the list of processes
+    except psutil.Error:
+        pass
+    return True

@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+_CLUSTER_TESTS = "tests/cluster/"
 NO_SHARED = "needs the pictures kept beside the checkout, in ../shared"
 
 # Tests type the user's commands (spark-submit, telltale): these, and the workers Spark starts, are to be this
@@ -42,6 +44,19 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(NO_SHARED)
     return SHARED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each test process whole files, and all that needs the daemons to one of them: there is to be one cluster."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneCluster(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return _CLUSTER_TESTS if file.startswith(_CLUSTER_TESTS) else file
+
+    return OneCluster(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,29 @@
+"""The one cluster that all tests here share; tests/conftest.py sees to it that they share a process too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cluster import ROLES, Cluster
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of its own, in a folder whose name no script would like."""
+    made = Cluster(tmp_path_factory.mktemp("a clüster") / "data")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Cluster:
+    """The shared cluster, all of it serving, whatever the test before has done to it."""
+    for role in ROLES:
+        running.start(role)
+    running.wait_ready()
+    return running
