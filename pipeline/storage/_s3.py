@@ -9,12 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, Final, NoReturn, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from typing import Any, BinaryIO, Final, TypeVar
 
-from pipeline.errors import SetupError, StorageError
+from pipeline.errors import SetupError
 from pipeline.storage._objects import MARK, Piece
 from pipeline.storage._remote import Transient, fail, patiently, storage_error
+from pipeline.storage._s3_errors import LOGIN, MISSING, code_of, raise_answer, raise_silence
 
 __all__ = ["S3Store"]
 
@@ -22,25 +26,9 @@ T = TypeVar("T")
 
 CONNECT_SECONDS: float = 10
 READ_SECONDS: float = 60
-_PART: Final = 64 << 20  # bytes; a file of up to 10,000 of them can be stored
-_UPLOADERS: Final = 4  # threads that send the parts of one file
-_LONE: Final = 5 << 30  # bytes; the most that S3 takes in one piece
-
-_MISSING: Final = ("404", "NoSuchKey", "NotFound")
-_DENIED: Final = {
-    "403": "permission denied",
-    "AccessDenied": "permission denied",
-    "AllAccessDisabled": "permission denied",
-    "InvalidAccessKeyId": "the access key is not known there",
-    "SignatureDoesNotMatch": "the secret key is not the right one",
-    "ExpiredToken": "the session has expired",
-    "InvalidToken": "the session token is not valid",
-    "RequestTimeTooSkewed": "this machine's clock is wrong",
-}
-_LOGIN: Final = (
-    "Check AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or the machine's role; and "
-    "AWS_ENDPOINT_URL where the store is not Amazon's"
-)
+PART_BYTES: int = 16 << 20
+_MOST_PARTS: Final = 10_000  # of one upload, that S3 takes
+_UPLOADERS: Final = 4  # threads that send the parts of one file, each with one in memory
 
 _lock = threading.Lock()
 _clients: dict[tuple[Any, ...], Any] = {}
@@ -67,13 +55,13 @@ def _connect() -> Any:
         raise SetupError("s3: URIs need boto3: install the extra with `pip install 'telltale[s3]'`.") from error
     options: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
     if "AWS_MAX_ATTEMPTS" not in os.environ and "AWS_RETRY_MODE" not in os.environ:
-        options["retries"] = {"mode": "standard", "total_max_attempts": 6}
+        options["retries"] = {"mode": "standard", "total_max_attempts": 3}
     if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         options["s3"] = {"addressing_style": "path"}  # other servers than Amazon's seldom know bucket.host names
     try:
         return boto3.session.Session().client("s3", config=Config(max_pool_connections=32, **options))
     except (BotoCoreError, ValueError) as error:
-        fail(f"S3 is not set up here ({type(error).__name__}). {_LOGIN}.", errno.EINVAL, unavailable=True)
+        fail(f"S3 is not set up here ({type(error).__name__}). {LOGIN}.", errno.EINVAL, unavailable=True)
 
 
 class S3Store:
@@ -95,9 +83,9 @@ class S3Store:
             try:
                 return action(_client())
             except ClientError as error:
-                _raise_code(f"{where}: cannot {what}", error)
+                raise_answer(f"{where}: cannot {what}", error)
             except BotoCoreError as error:
-                _raise_transport(f"{where}: cannot {what}", error)
+                raise_silence(f"{where}: cannot {what}", error)
 
         return patiently(attempt)
 
@@ -110,7 +98,7 @@ class S3Store:
             try:
                 return int(client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
             except ClientError as error:
-                if _code(error) in _MISSING:
+                if code_of(error) in MISSING:
                     return None
                 raise
 
@@ -119,8 +107,8 @@ class S3Store:
     def get(self, key: str, start: int, stop: int | None, version: Any, where: str) -> Piece:
         """By GET with a range; the ETag holds the version fast."""
         options: dict[str, Any] = {"IfMatch": version} if version else {}
-        if stop is not None:
-            options["Range"] = f"bytes={start}-{stop - 1}"
+        # Also where all is wanted: the answer to a range says how long the whole is.
+        options["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
 
         def fetch(client: Any) -> Piece:
             from botocore.exceptions import ClientError
@@ -128,10 +116,10 @@ class S3Store:
             try:
                 answer = client.get_object(Bucket=self._bucket, Key=key, **options)
             except ClientError as error:
-                if _code(error) in ("416", "InvalidRange") and start == 0:
+                if code_of(error) in ("416", "InvalidRange") and start == 0:
                     return Piece(b"", 0, None)  # an empty object has no range at all
                 raise
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:  # itself, as a context, it would hand out a stream that checks less
                 data = body.read()
             return _checked(Piece(data, _whole(answer), answer["ETag"]), start, stop, where)
 
@@ -151,56 +139,86 @@ class S3Store:
 
     def upload(self, key: str, source: BinaryIO, where: str) -> None:
         """In one piece, or in parts when it is large; the store shows nothing before it has all."""
-
-        def send(client: Any) -> None:
-            self._send(client, key, source, {})
-
-        self._call("write", where, send)
+        self._send(key, source, uuid.uuid4().hex, {}, where)
 
     def create(self, key: str, source: BinaryIO, mark: str, where: str) -> bool:
         """With `If-None-Match: *`, which the store decides in one step."""
+        return self._send(key, source, mark, {"IfNoneMatch": "*"}, where)
 
-        def send(client: Any) -> bool:
-            from botocore.exceptions import ClientError
+    def _send(self, key: str, source: BinaryIO, mark: str, condition: dict[str, str], where: str) -> bool:
+        size = os.fstat(source.fileno()).st_size
+        if size > PART_BYTES:
+            return self._send_parts(key, source, size, mark, condition, where)
 
-            try:
-                self._send(client, key, source, {"IfNoneMatch": "*", "Metadata": {MARK: mark}})
-            except ClientError as error:
-                if _code(error) not in ("412", "PreconditionFailed"):
-                    raise
-                head = client.head_object(Bucket=self._bucket, Key=key)
-                return bool(head["Metadata"].get(MARK) == mark)  # an earlier answer was lost: it is ours
-            return True
+        def put(client: Any) -> None:
+            source.seek(0)
+            client.put_object(Bucket=self._bucket, Key=key, Body=source, Metadata={MARK: mark}, **condition)
 
-        return self._call("write", where, send)
+        return self._call("write", where, lambda client: self._settled(client, key, mark, lambda: put(client)))
 
-    def _send(self, client: Any, key: str, source: BinaryIO, options: dict[str, Any]) -> None:
-        from boto3.s3.transfer import TransferConfig
+    def _send_parts(
+        self, key: str, source: BinaryIO, size: int, mark: str, condition: dict[str, str], where: str
+    ) -> bool:
+        target: dict[str, Any] = {"Bucket": self._bucket, "Key": key}
+        begin = self._call(
+            "write", where, lambda client: client.create_multipart_upload(**target, Metadata={MARK: mark})
+        )
+        target["UploadId"] = begin["UploadId"]
+        step = max(PART_BYTES, -(-size // _MOST_PARTS))
 
-        source.seek(0)
-        if os.fstat(source.fileno()).st_size <= _PART:
-            client.put_object(Bucket=self._bucket, Key=key, Body=source, **options)
-            return
-        config = TransferConfig(multipart_threshold=_PART, multipart_chunksize=_PART, max_concurrency=_UPLOADERS)
-        client.upload_fileobj(_Unclosed(source), self._bucket, key, ExtraArgs=options, Config=config)
+        def part(number: int) -> dict[str, Any]:
+            data = os.pread(source.fileno(), step, (number - 1) * step)
+            answer = self._call(
+                "write", where, lambda client: client.upload_part(**target, PartNumber=number, Body=data)
+            )
+            return {"PartNumber": number, "ETag": answer["ETag"]}
+
+        try:
+            with ThreadPoolExecutor(_UPLOADERS) as pool:
+                parts = {"Parts": list(pool.map(part, range(1, -(-size // step) + 1)))}
+
+            def complete(client: Any) -> None:
+                client.complete_multipart_upload(**target, MultipartUpload=parts, **condition)
+
+            won = self._call("write", where, lambda client: self._settled(client, key, mark, lambda: complete(client)))
+        except BaseException:
+            self._abort(target)
+            raise
+        if not won:
+            self._abort(target)
+        return won
+
+    def _settled(self, client: Any, key: str, mark: str, store: Callable[[], None]) -> bool:
+        """Whether it is our upload that has the name now; an earlier attempt of ours may have, its answer lost."""
+        from botocore.exceptions import ClientError
+
+        try:
+            store()
+        except ClientError as error:
+            if code_of(error) not in ("412", "PreconditionFailed", "NoSuchUpload"):
+                raise
+            ours = self._mark(client, key) == mark
+            if not ours and code_of(error) == "NoSuchUpload":
+                raise
+            return ours
+        return True
+
+    def _mark(self, client: Any, key: str) -> str | None:
+        found: str | None = client.head_object(Bucket=self._bucket, Key=key)["Metadata"].get(MARK)
+        return found
+
+    def _abort(self, target: dict[str, Any]) -> None:
+        """Give the parts back; where that fails too, the bucket's own rule does it some day."""
+        with suppress(Exception):
+            _client().abort_multipart_upload(**target)
 
     def delete(self, keys: Sequence[str], where: str) -> None:
         """By DeleteObjects."""
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
         answer = self._call("remove", where, lambda client: client.delete_objects(Bucket=self._bucket, Delete=wanted))
         for problem in answer.get("Errors", []):
-            if problem.get("Code") not in _MISSING:
-                fail(f"{where}: cannot remove: {problem.get('Code')}. {_LOGIN}.", errno.EACCES)
-
-
-class _Unclosed:
-    """A file that its reader cannot close, so that it can be sent again."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
-
-    def seekable(self) -> bool:
-        return True
+            if problem.get("Code") not in MISSING:
+                fail(f"{where}: cannot remove: {problem.get('Code')}. {LOGIN}.", errno.EACCES)
 
 
 def _whole(answer: dict[str, Any]) -> int:
@@ -220,47 +238,3 @@ def _checked(piece: Piece, start: int, stop: int | None, where: str) -> Piece:
             )
         )
     return piece
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _raise_code(what: str, error: Any) -> NoReturn:
-    """The error that a server's answer means."""
-    code = _code(error)
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code == "NoSuchBucket":
-        fail(f"{what}: no such bucket. Check the URI, or make the bucket.", errno.ENOENT)
-    if code in _MISSING:
-        fail(f"{what}: {os.strerror(errno.ENOENT)}.", errno.ENOENT)
-    if code in _DENIED:
-        login = code not in ("403", "AccessDenied", "AllAccessDisabled")
-        fail(f"{what}: {_DENIED[code]} ({code}). {_LOGIN}.", errno.EACCES, login)
-    if code in ("412", "PreconditionFailed"):
-        fail(f"{what}: it was replaced while it was read. Run again when nobody writes there.", errno.ESTALE)
-    ours = storage_error(
-        f"{what}: the store answered {code or 'an error'} (HTTP {status}), again and again. Run the same command again "
-        "when it is well.",
-        errno.EIO,
-        unavailable=True,
-    )
-    if status >= 500 or status in (408, 409, 429) or code in ("SlowDown", "RequestTimeout", "BadDigest"):
-        raise Transient(ours) from None
-    fail(f"{what}: the store answered {code or 'an error'} (HTTP {status}).", errno.EIO)
-
-
-def _raise_transport(what: str, error: Exception) -> NoReturn:
-    """The error that the want of an answer, or of credentials, means."""
-    name = type(error).__name__
-    if "Credential" in name or "Profile" in name or "Token" in name or "Region" in name or "SSO" in name:
-        fail(f"{what}: no usable credentials ({name}). {_LOGIN}.", errno.EACCES, True)
-    ours: StorageError = storage_error(
-        f"{what}: the store does not answer, or breaks off ({name}). Check the network and AWS_ENDPOINT_URL, then run "
-        "the same command again.",
-        errno.EHOSTDOWN,
-        unavailable=True,
-    )
-    if name in ("EndpointConnectionError", "ParamValidationError", "InvalidEndpointConfigurationError"):
-        raise ours  # boto3 has tried for long enough
-    raise Transient(ours) from None
