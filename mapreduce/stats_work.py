@@ -14,6 +14,7 @@ from pipeline.config import build
 from pipeline.decode import decode_canonical
 from pipeline.errors import ImageError, IntegrityError, StorageError, TelltaleError, UnavailableError
 from pipeline.manifest import check_files
+from pipeline.packed import PackedFolder
 from pipeline.parquet import read_row_group
 from pipeline.records import LABELS
 from pipeline.statistics import Tally
@@ -93,7 +94,7 @@ class Worker:
 
     def _pictures(self, unit: Mapping[str, Any]) -> Iterator[Result]:
         """Count files of a folder or list; those that cannot be used are rejects."""
-        folder = Folder(unit["folder"])
+        folder = PackedFolder(unit["folder"])
         setting = build(Canonical, unit["canonical"], "work list")
         for path, label, source, expected, problem in unit["pictures"]:
             problem = problem or self._picture(folder, path, label, source, expected, setting)

@@ -10,7 +10,9 @@
 | `ai_vs_human` | `train.csv` with `file_name` and `label` (0 human, 1 AI) of the Kaggle set       | the settings      |
 | `auto`        | a file is a `list`; a folder with `real/` or `ai/` in it is `folders`            |                   |
 
-Hidden files and whatever lies outside these folders are no part of the input. This module must not open a picture.
+Hidden files and whatever lies outside these folders are no part of the input. A tar archive or a Parquet file of
+pictures counts as a folder (`pipeline/packed.py`), in lists as well: `camera/0001.tar/a.jpg`. This module must not open
+a picture.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any, Final, Literal
 
 from pipeline._lists import read_list
 from pipeline.errors import DataError, UsageError
+from pipeline.packed import PackedFolder
 from pipeline.records import AI, LABELS, REAL, SPLITS
 from pipeline.splitting import FIT
 from pipeline.storage import Folder, split_uri
@@ -121,7 +124,7 @@ class Listing:
     """
 
     layout: str
-    root: Folder
+    root: PackedFolder
     references: list[Reference]
     inputs: list[dict[str, Any]]
 
@@ -144,15 +147,15 @@ def list_input(uri: str, layouts: Layouts) -> Listing:
         StorageError: a folder cannot be listed.
     """
     parent, name = split_uri(uri)
-    is_list, folder = bool(name) and parent.is_file(name), Folder(uri)
+    is_list, folder = bool(name) and parent.is_file(name), PackedFolder(uri)
     if not is_list and not folder.is_folder():
         raise UsageError(f"{uri}: no such file or folder. Check --input.")
     layout = _resolve(uri, layouts.layout, is_list, folder)
     lists: list[str] = []
     if layout == "list":
-        root, lists, rows = parent, [name], _from_list(parent, name)
+        root, lists, rows = PackedFolder(parent.uri), [name], _from_list(parent, name)
     elif layout == "ai_vs_human":
-        root, lists = (parent, [name]) if is_list else (folder, [layouts.ai_vs_human.list])
+        root, lists = (PackedFolder(parent.uri), [name]) if is_list else (folder, [layouts.ai_vs_human.list])
         rows = _ai_vs_human(root, lists[0], layouts.ai_vs_human)
     else:
         root, rows = folder, _FOLDER_LAYOUTS[layout](folder, layouts)

@@ -17,6 +17,7 @@ from pipeline.cli import progress, run_command
 from pipeline.content import raw_sha256
 from pipeline.errors import IntegrityError, StorageError, TelltaleError, UsageError
 from pipeline.manifest import SEAL, check_files, leftovers, read_sealed
+from pipeline.packed import PackedFolder
 from pipeline.parquet import open_parquet
 from pipeline.records import REJECT_SCHEMA, SCHEMA
 from pipeline.storage import Folder
@@ -121,7 +122,7 @@ def check_raw(dataset: Folder, document: Mapping[str, Any]) -> int:
         IntegrityError: naming the first raw file that is missing or changed.
     """
     locations = read_sealed(dataset, "locations.json", "locations")
-    raw = Folder(locations["raw"])
+    raw = PackedFolder(locations["raw"])
     if not raw.is_folder():
         raise StorageError(
             f"{raw.uri}: no such folder, though {dataset.locate('locations.json')} says the raw pictures are there."

@@ -12,7 +12,7 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pyspark.sql import SparkSession
 
@@ -42,6 +42,8 @@ _REJECTS: Final = "rejects.parquet"
 _LOCATIONS: Final = "locations.json"
 _LIBRARIES: Final = ("numpy", "pillow", "pillow-heif", "pyarrow", "simplejpeg")
 _FILES_PER_TASK: Final = 128
+
+F = TypeVar("F", bound=Folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -126,8 +128,8 @@ def _ingest(
     return publish(output, _MANIFEST, document)
 
 
-def _absolute(folder: Folder) -> Folder:
-    return Folder(folder.absolute())  # a worker may stand elsewhere
+def _absolute(folder: F) -> F:
+    return type(folder)(folder.absolute())  # a worker may stand elsewhere
 
 
 def _facts(spark: SparkSession, listing: Listing, config: IngestConfig) -> list[Fact]:
