@@ -126,7 +126,8 @@ class CachedFolder(Folder):
                 f"{wanted.sha256[:16]}…, {wanted.size} bytes. Make this stage again."
             )
         part.flush()
-        os.replace(root / (wanted.sha256 + _PART), root / wanted.sha256)
+        with _alone(root):  # who is counting must find it under one name or the other
+            os.replace(root / (wanted.sha256 + _PART), root / wanted.sha256)
 
 
 def _look_up(path: Path, size: int) -> BinaryIO | None:
@@ -163,6 +164,14 @@ def _claimed(path: Path) -> Iterator[BinaryIO | None]:
                 path.unlink(missing_ok=True)
 
 
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """While nobody else counts, makes room, or puts a finished file under its name."""
+    with open(root / "lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _is(stream: BinaryIO, path: Path) -> bool:
     """Whether a path still names the open file."""
     try:
@@ -179,8 +188,7 @@ def _make_room(root: Path, part: BinaryIO, wanted: _Wanted, limit: int) -> None:
             "Raise cache_gb."
         )
     while True:
-        with open(root / "lock", "ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _alone(root):
             if _evict(root, limit - wanted.size):
                 _reserve(root, part, wanted.size)
                 return
