@@ -20,7 +20,7 @@ import psutil
 
 from cluster import paths, processes, state
 from cluster.hadoop_home import hadoop_home
-from cluster.ports import is_free
+from cluster.ports import wait_free
 from cluster.ready import waiting_for
 from cluster.roles import DOCKER, HOST, ROLES, Role, shared_variables
 from pipeline.errors import SetupError, UsageError
@@ -235,7 +235,7 @@ class Cluster:
 
     def _check_ports(self, kept: state.State, name: str) -> None:
         for variable, port in kept.ports[name].items():
-            if not is_free(port):
+            if not wait_free(port):
                 raise SetupError(
                     f"{name} cannot start: its port {port} ({variable}) is taken by another program. End that one, or "
                     f"run `python -m cluster down` and remove {self.data}/cluster.json: `up` will choose other ports."

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from typing import Final
 
 from cluster.roles import HOST
 from pipeline.errors import SetupError
 
-__all__ = ["choose", "is_free"]
+__all__ = ["choose", "wait_free"]
 
 # Above well-known servers; below Linux's own choices (from 32768), which might take one while a daemon is down.
 _RANGE: Final = range(20000, 32000)
 
 
-def is_free(port: int) -> bool:
+def _is_free(port: int) -> bool:
     """Whether a server could listen there now."""
     with socket.socket() as probe:
         # As Java's servers do: a connection that has just ended does not hold its port.
@@ -24,6 +25,16 @@ def is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    return True
+
+
+def wait_free(port: int, patience: float = 3.0) -> bool:
+    """Whether a server could listen there, soon: threads of one that was just killed may hold it for a moment."""
+    end = time.monotonic() + patience
+    while not _is_free(port):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
     return True
 
 
@@ -37,6 +48,6 @@ def choose(count: int) -> list[int]:
     for port in random.sample(_RANGE, len(_RANGE)):
         if len(found) == count:
             return found
-        if is_free(port):
+        if _is_free(port):
             found.append(port)
     raise SetupError(f"fewer than {count} ports between {_RANGE.start} and {_RANGE.stop} are free. End other servers.")

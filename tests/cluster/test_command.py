@@ -95,7 +95,7 @@ def test_a_daemon_that_dies_is_quoted(repo_root: Path, stopped: Path) -> None:
         version.write_text(whole, encoding="utf-8")
     assert up.returncode == 1
     assert "namenode has ended: " in up.stderr
-    assert "layout" in up.stderr.lower()
+    assert "Reported: -999" in up.stderr
     assert str(stopped / "logs" / "namenode.log") in up.stderr
     assert below(stopped) == []
 

@@ -15,15 +15,15 @@ pytestmark = pytest.mark.cluster
 
 JOB = """
 import json, os, random
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 def throw(seed):
     draw = random.Random(seed)
     return os.getcwd(), sum(draw.random() ** 2 + draw.random() ** 2 < 1 for _ in range(20_000))
 
-spark = SparkSession.builder.getOrCreate()
-found = spark.sparkContext.parallelize(range(8), 8).map(throw).collect()
-lines = spark.read.text("hdfs:///tmp/for-spark.txt").count()
+spark = SparkContext()
+found = spark.parallelize(range(8), 8).map(throw).collect()
+lines = spark.textFile("hdfs:///tmp/for-spark.txt").count()
 pi = 4 * sum(hits for _, hits in found) / 160_000
 print(json.dumps({"pi": pi, "lines": lines, "folders": [folder for folder, _ in found]}))
 """
