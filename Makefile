@@ -13,7 +13,7 @@ SETUP_INPUTS := setup.cfg pyproject.toml constraints.txt scripts/setup scripts/f
 RUN := runs/demo
 BENCHES := decoders variants statistics augment scaling predict
 
-.PHONY: help setup demo test lint format bench test-kill dist cluster cluster-down test-cluster constraints clean
+.PHONY: help setup demo test lint format bench test-kill dist cluster cluster-down test-cluster test-cluster-full constraints clean
 
 help:  ## Print these lines
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -69,6 +69,9 @@ cluster-down:  ## End them; their files stay in .cluster
 
 test-cluster: $(STAMP)  ## The tests on real daemons, which they start for themselves
 	@pytest -m cluster
+
+test-cluster-full: $(STAMP)  ## Whole jobs on them too, with daemons, containers and drivers killed
+	@pytest -m cluster_full
 
 constraints:  ## Resolve constraints.txt anew after a change of setup.cfg; pinned versions stay
 	@scripts/constraints

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["interleaved", "machine", "median", "spread", "table", "tile", "write_result"]
+__all__ = ["cut", "interleaved", "machine", "median", "spread", "table", "tile", "write_result"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -39,14 +39,18 @@ def tile(seed: int, width: int, height: int) -> NDArray[np.uint8]:
 
     The photographs are those inside scikit-image and scikit-learn.
     """
+    return cut(_photographs(), seed, width, height)
+
+
+def cut(photographs: Sequence[Image.Image], seed: int, width: int, height: int) -> NDArray[np.uint8]:
+    """`tile`, of these photographs."""
     rng = np.random.default_rng(seed)
-    photographs = _photographs()
     photograph = photographs[int(rng.integers(len(photographs)))]
     share = rng.uniform(0.5, 1.0) * min(photograph.width / width, photograph.height / height)
     across, down = width * share, height * share
     left, top = rng.uniform(0, photograph.width - across), rng.uniform(0, photograph.height - down)
-    cut = photograph.resize((width, height), Image.Resampling.LANCZOS, (left, top, left + across, top + down))
-    pixels = np.asarray(cut, np.float32) * rng.uniform(0.8, 1.1) + rng.uniform(-10, 10)
+    part = photograph.resize((width, height), Image.Resampling.LANCZOS, (left, top, left + across, top + down))
+    pixels = np.asarray(part, np.float32) * rng.uniform(0.8, 1.1) + rng.uniform(-10, 10)
     pixels += rng.standard_normal(pixels.shape, np.float32) * rng.uniform(0, 3)
     return np.clip(pixels, 0, 255).astype(np.uint8)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ROOT", "Measured", "load_average", "run", "user_environment"]
+__all__ = ["ROOT", "Measured", "load_average", "memory_of", "run", "user_environment"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -68,7 +68,7 @@ class _Watch:
         java = others = processes = 0
         for pid, (name, ticks, started) in _tree(self.root).items():
             self.ticks[pid, started] = ticks
-            size = _memory(pid)
+            size = memory_of(pid)
             if name == "java":
                 java += size
             elif size:
@@ -147,7 +147,7 @@ def _tree(root: int) -> dict[int, tuple[str, int, str]]:
     return {pid: found[pid] for pid in tree}
 
 
-def _memory(pid: int) -> int:
+def memory_of(pid: int) -> int:
     """Bytes of a process, its share of what it shares with others only."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster import ROLES, Cluster
+from tests.cluster.lake import Lake, make_lake
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,9 @@ def cluster(running: Cluster) -> Cluster:
         running.start(role)
     running.wait_ready()
     return running
+
+
+@pytest.fixture(scope="session")
+def lake(running: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A small lake in HDFS; tests write beside it, never into it."""
+    return make_lake(running, tmp_path_factory.mktemp("lake"))

@@ -1,0 +1,246 @@
+"""The full workflow at its real size: 10,000 + 10,000 training pictures of 256 px to exactly 80,000 rows in shards.
+
+    python -m benchmarks.rehearsal                     the real size, by YARN over HDFS and by the local modes
+    python -m benchmarks.rehearsal --growth            5,000 to 40,000 pictures: is the time a picture flat?
+
+By the commands that a user would type, on a cluster of real daemons (`cluster/`) that is started for it and ended:
+time, memory of every daemon and of the containers, and bytes of every stage. Both ways must give the same manifests.
+About an hour and 20 GB under .cache/benchmarks/ on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks._cluster_watch import Peaks, watching
+from benchmarks._common import table, write_result
+from benchmarks._matched_lake import matched_lake
+from benchmarks._processes import ROOT, Measured, load_average, run, user_environment
+from cluster import Cluster
+from pipeline.cli import say
+from pipeline.storage import Folder
+
+CACHE = ROOT / ".cache" / "benchmarks" / "rehearsal"
+INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
+DIST = ROOT / "dist"
+TRAINING, HELD_OUT = 20_000, 1_000  # pictures; of the second, as many again for the test split
+GROWTH = (5_000, 10_000, 20_000, 40_000)
+START_UP = 40  # pictures
+LIMIT = 600.0  # seconds for statistics and for augmentation
+PACKAGES = ("pyspark", "mrjob", "pyarrow", "numpy", "pillow", "simplejpeg", "hdfs-native")
+SETTINGS = ("--set", "layout=list", "--set", "rows_per_part=1024")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run the stages."""
+
+    name: str
+    home: str
+    submit: tuple[str, ...]
+    runner: str
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Done:
+    """One stage, done."""
+
+    stage: str
+    way: str
+    measured: Measured
+    peaks: Peaks | None
+    size: int
+    files: int
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, compare, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rehearsal", description=main.__doc__)
+    parser.add_argument("--training", type=int, default=TRAINING, help="pictures in training, half of them real")
+    parser.add_argument(
+        "--growth", action="store_true", help=f"instead: {', '.join(f'{n:,}' for n in GROWTH)} pictures"
+    )
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    given = parser.parse_args(arguments)
+    with _cluster() as (cluster, ways):
+        load = load_average()
+        if given.growth:
+            lines = [load, "", *_growth(cluster, ways[0])]
+        else:
+            lines = [load, "", *_rehearse(cluster, ways, given.training)]
+    name = "rehearsal_growth" if given.growth else "rehearsal"
+    write_result(name, "Rehearsal", lines, PACKAGES, write=not given.no_write)
+
+
+@contextmanager
+def _cluster() -> Iterator[tuple[Cluster, list[Way]]]:
+    shutil.rmtree(CACHE / "cluster", ignore_errors=True)
+    shutil.rmtree(CACHE / "local", ignore_errors=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "dist")], check=True)
+    cluster = Cluster(CACHE / "cluster")
+    try:
+        cluster.up()
+        exports = cluster.exports()
+        environment = user_environment() | exports
+        environment["PATH"] = f"{exports['PATH']}:{user_environment()['PATH']}"
+        carried = (
+            "--py-files",
+            str(DIST / "telltale-jobs.zip"),
+            "--archives",
+            f"{DIST / 'telltale-worker.tar.gz'}#environment",
+        )
+        told = ("--conf", "spark.executorEnv.PYTHONPATH=environment", "--driver-memory", "1g")
+        yarn = ("--master", "yarn", *carried, *told)
+        local = ("--master", "local[2]", "--driver-memory", "1g")
+        yield (
+            cluster,
+            [
+                Way("YARN over HDFS", f"{cluster.default_fs}/tmp/rehearsal", yarn, "hadoop", environment),
+                Way("local", str(CACHE / "local"), local, "local", user_environment()),
+            ],
+        )
+    finally:
+        cluster.down()
+
+
+def _rehearse(cluster: Cluster, ways: Sequence[Way], training: int) -> list[str]:
+    """The whole way at the real size, each way once."""
+    listed = matched_lake(CACHE / "pictures", (training, HELD_OUT, HELD_OUT))
+    total = training + 2 * HELD_OUT
+    done = [one for way in ways for one in _stages(cluster, way, listed, _seconds_to_put(way, listed))]
+    _check(ways, training)
+    return [*_times(done, total), "", *_memory(done), "", *_verdicts(done, training)]
+
+
+def _seconds_to_put(way: Way, listed: Path) -> float:
+    """Bring the pictures to where a way reads them; the local one reads them where they are."""
+    if way.runner == "local":
+        return 0.0
+    say(f"rehearsal: putting the pictures into {way.home}")
+    started = time.perf_counter()
+    subprocess.run(["hdfs", "dfs", "-mkdir", "-p", way.home], env=way.environment, check=True)
+    command = ["hdfs", "dfs", "-put", "-f", "-t", "8", str(listed.parent), f"{way.home}/"]
+    subprocess.run(command, env=way.environment, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def _commands(way: Way, listed: str, output: str) -> dict[str, tuple[list[str], str]]:
+    """The words of each stage, and the manifest that it leaves."""
+    dataset, shards, stats = f"{output}/dataset", f"{output}/shards", f"{output}/stats.json"
+    submit = ["spark-submit", *way.submit]
+    return {
+        "ingest": ([*submit, INGEST, "--input", listed, "--output", dataset, *SETTINGS], f"{dataset}/manifest.json"),
+        "statistics": (
+            [sys.executable, "-m", "mapreduce.stats", "-r", way.runner, dataset, "--output", stats],
+            stats,
+        ),
+        "augmentation": ([*submit, AUGMENT, "--input", dataset, "--output", shards], f"{shards}/manifest.json"),
+    }
+
+
+def _stages(cluster: Cluster, way: Way, listed: Path, put: float) -> Iterator[Done]:
+    where = str(listed) if way.runner == "local" else f"{way.home}/pictures/{listed.name}"
+    if put:
+        say(f"rehearsal: {put:.0f} s to put the pictures")
+    for stage, (command, manifest) in _commands(way, where, way.home).items():
+        with watching(cluster) as peaks:
+            measured = run(command, watch=True, environment=way.environment)
+        files = _manifest(manifest).get("files", [])
+        say(f"rehearsal: {way.name}, {stage}: {measured.seconds:.0f} s")
+        size = sum(entry["bytes"] for entry in files)
+        yield Done(stage, way.name, measured, None if way.runner == "local" else peaks, size, len(files))
+
+
+def _manifest(uri: str) -> dict[str, list[dict[str, int]]]:
+    folder, _, name = uri.rpartition("/")
+    document: dict[str, list[dict[str, int]]] = json.loads(Folder(folder).read(name))
+    return document
+
+
+def _check(ways: Sequence[Way], training: int) -> None:
+    """Both ways gave the same manifests, and the shards hold four rows of each training picture.
+
+    Raises:
+        SystemExit: they did not.
+    """
+    for name in ("dataset/manifest.json", "stats.json", "shards/manifest.json"):
+        found = [_manifest(f"{way.home}/{name}") for way in ways]
+        if found[0] != found[1]:
+            raise SystemExit(f"error: {name} differs between {ways[0].name} and {ways[1].name}.")
+    rows = json.loads(Folder(ways[0].home).read("shards/manifest.json"))["counts"]["rows"]["train"]
+    if rows != 4 * training:
+        raise SystemExit(f"error: {rows} training rows, not {4 * training}.")
+
+
+def _times(done: Sequence[Done], total: int) -> list[str]:
+    head = ["stage", "way", "seconds", "pictures/s", "client's peak MiB", "files", "MiB"]
+    rows = [
+        [one.stage, one.way, f"{one.measured.seconds:.0f}", f"{total / one.measured.seconds:.0f}",
+         f"{one.measured.memory / MIB:,.0f}", one.files, f"{one.size / MIB:,.0f}"]
+        for one in done
+    ]  # fmt: skip
+    return [f"{total:,} pictures; the engine's start is included.", "", *table(head, rows)]
+
+
+def _memory(done: Sequence[Done]) -> list[str]:
+    watched = [(one.stage, one.peaks) for one in done if one.peaks]
+    roles = list(dict.fromkeys(role for _, peaks in watched for role in peaks.daemons))
+    cells: list[tuple[str, Callable[[Peaks], str]]] = [
+        *((role, lambda peaks, role=role: f"{peaks.daemons[role] / MIB:,.0f}") for role in roles),
+        ("all containers", lambda peaks: f"{peaks.containers / MIB:,.0f} in {peaks.processes}"),
+        ("largest process in a container", lambda peaks: f"{peaks.largest / MIB:,.0f}"),
+    ]
+    rows = [[name, *(cell(peaks) for _, peaks in watched)] for name, cell in cells]
+    return ["Highest memory (PSS, MiB):", "", *table(["", *(stage for stage, _ in watched)], rows)]
+
+
+def _verdicts(done: Sequence[Done], training: int) -> list[str]:
+    lines = [f"- Both ways gave the same manifests; the shards hold exactly {4 * training:,} training rows."]
+    for one in done:
+        if one.stage != "ingest":
+            word = "met" if one.measured.seconds <= LIMIT else "NOT met"
+            lines.append(
+                f"- {one.stage}, {one.way}: under {LIMIT / 60:.0f} minutes: {word} ({one.measured.seconds:.0f} s)"
+            )
+    return lines
+
+
+def _growth(cluster: Cluster, way: Way) -> list[str]:
+    """Seconds a picture at each size, what the same command takes for a few pictures taken off."""
+    pictures = CACHE / "pictures"
+    lists = {size: matched_lake(pictures, (size, 0, 0)) for size in (START_UP, *GROWTH)}
+    _seconds_to_put(way, lists[START_UP])
+    seconds: dict[tuple[str, int], float] = {}
+    for size, listed in lists.items():
+        output = f"{way.home}/growth"
+        for stage, (command, _) in _commands(way, f"{way.home}/pictures/{listed.name}", output).items():
+            seconds[stage, size] = run(command, environment=way.environment).seconds
+            say(f"rehearsal: {stage}, {size:,} pictures: {seconds[stage, size]:.0f} s")
+        Folder(output).remove("")
+    rows, verdicts = [], []
+    for stage in ("ingest", "statistics", "augmentation"):
+        each = [(seconds[stage, size] - seconds[stage, START_UP]) / size * 1000 for size in GROWTH]
+        rows += [
+            [stage, f"{size:,}", f"{seconds[stage, size]:.0f}", f"{one:.2f}", f"{one / each[0]:.2f}"]
+            for size, one in zip(GROWTH, each, strict=True)
+        ]
+        flat = max(abs(one / each[0] - 1) for one in each) <= 0.2
+        verdicts.append(f"- {stage}: {'flat within 20 %' if flat else 'NOT flat within 20 %'}")
+    head = ["stage", "pictures", "seconds", "ms a picture", "to the smallest"]
+    return [f"{way.name}; what {START_UP} pictures take is taken off.", "", *table(head, rows), "", *verdicts]
+
+
+if __name__ == "__main__":
+    main()

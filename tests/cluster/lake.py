@@ -1,0 +1,60 @@
+"""A small lake, on this machine and in HDFS, and what one machine makes of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import Cluster
+from tests.cluster.carried import worker_environment
+from tests.cluster.commands import run
+from tests.conftest import ROOT
+from tests.datasets import make_dataset
+
+__all__ = ["AUGMENT", "INGEST", "SETTINGS", "Lake", "make_lake"]
+
+INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
+SETTINGS = (
+    "--set", "canonical.geometry.mode=native", "--set", "canonical.geometry.size=32", "--set", "rows_per_part=20",
+    "--set", "split.ood_sources=[other_generator]",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Where it is, and the results of an undisturbed run.
+
+    Attributes:
+        raw: URI of the raw pictures in HDFS; the dataset lies there too, as `dataset` under `hdfs`.
+        dataset, stats, shards: what one machine makes of them.
+        hdfs: URI of a folder for results.
+    """
+
+    raw: str
+    dataset: Path
+    stats: bytes
+    shards: Path
+    hdfs: str
+
+
+def make_lake(running: Cluster, place: Path) -> Lake:
+    """100 pictures under names that a script would not like, in a new folder and in HDFS under /tmp/lake."""
+    worker_environment()
+    make_dataset(place / "unused", {"train": 40, "ood": 10}, raw=place / "raw größer #1")
+    dataset, shards = place / "dataset", place / "shards"
+    _local("spark-submit", "--master", "local[2]", INGEST, "--input", str(place / "raw größer #1"), "--output",
+           str(dataset), *SETTINGS)  # fmt: skip
+    stats = _local(sys.executable, "-m", "mapreduce.stats", "-r", "inline", str(dataset))
+    _local("spark-submit", "--master", "local[2]", AUGMENT, "--input", str(dataset), "--output", str(shards))
+    hdfs = f"{running.default_fs}/tmp/lake"
+    run(running, "hdfs", "dfs", "-mkdir", "-p", "/tmp/lake")
+    run(running, "hdfs", "dfs", "-put", "-f", "raw größer #1", "dataset", "/tmp/lake/", cwd=place)
+    return Lake(f"{hdfs}/raw größer #1", dataset, stats, shards, hdfs)
+
+
+def _local(*command: str) -> bytes:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout

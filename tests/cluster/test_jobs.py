@@ -1,0 +1,70 @@
+"""The users' own commands on real engines and HDFS: the same bytes as on one machine."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from cluster import Cluster
+from pipeline.storage import Folder
+from tests.cluster.carried import CLUSTER_MODE, SPARK
+from tests.cluster.commands import run
+from tests.cluster.lake import AUGMENT, INGEST, SETTINGS, Lake
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("runner", ["hadoop", "inline", "spark"])
+def test_statistics_over_hdfs_are_the_same_bytes(cluster: Cluster, lake: Lake, runner: str) -> None:
+    command = (sys.executable, "-m", "mapreduce.stats", "-r", runner, f"{lake.hdfs}/dataset")
+    assert run(cluster, *command, "--row-groups-per-task", "1", cwd=ROOT).encode() == lake.stats
+
+
+@pytest.mark.parametrize("master", ["standalone", "yarn client", "yarn cluster"])
+def test_dataset_and_shards_over_hdfs_are_the_same_bytes(cluster: Cluster, lake: Lake, master: str) -> None:
+    options = ["--master", cluster.spark_master] if master == "standalone" else ["--master", "yarn"]
+    options += [*SPARK, *(CLUSTER_MODE if master == "yarn cluster" else ())]
+    output = f"{lake.hdfs}/{master.replace(' ', '-')}"
+    run(cluster, "spark-submit", *options, INGEST, "--input", lake.raw, "--output", f"{output}/dataset", *SETTINGS)
+    assert Folder(f"{output}/dataset").read("manifest.json") == (lake.dataset / "manifest.json").read_bytes()
+    run(cluster, "spark-submit", *options, AUGMENT, "--input", f"{output}/dataset", "--output", f"{output}/shards")
+    assert Folder(f"{output}/shards").read("manifest.json") == (lake.shards / "manifest.json").read_bytes()
+
+
+def test_a_task_without_libraries_fails_with_one_readable_line(cluster: Cluster, lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "empty.tar.gz").write_bytes(_empty_archive())
+    done = subprocess.run(
+        [sys.executable, "-m", "mapreduce.stats", "-r", "hadoop", f"{lake.hdfs}/dataset"],
+        cwd=ROOT,
+        env={**cluster.environment(), "TELLTALE_WORKER": str(tmp_path / "empty.tar.gz")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ModuleNotFoundError: No module named 'mrjob'" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_counters_reach_the_terminal(cluster: Cluster, lake: Lake) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mapreduce.stats", "-r", "hadoop", f"{lake.hdfs}/dataset"],
+        cwd=ROOT, env=cluster.environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = json.loads((lake.dataset / "manifest.json").read_bytes())["counts"]["splits"]["train"]["rows"]
+    assert f"counters: pictures {rows}," in done.stderr
+    assert "the job: http" in done.stderr
+
+
+def _empty_archive() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz"):
+        pass
+    return buffer.getvalue()
