@@ -1,0 +1,270 @@
+"""HDFS as storage, on real daemons: what a Folder promises, damaged blocks, dead DataNodes, what people are told."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import Cluster
+from pipeline.errors import OutputExistsError, StorageError, UnavailableError
+from pipeline.storage import STAGING, Entry, Folder, _hdfs_client
+from tests.cluster.commands import run
+
+pytestmark = pytest.mark.cluster_full
+
+DATA = random.Random(0).randbytes(48 << 20)
+NODES = ("datanode-1", "datanode-2")
+AWKWARD = ["a b.jpg", "x#y%20z.jpg", 'it\'s "quoted".jpg', "line\nbreak.jpg", "été-図.jpg", "a?b+c&d=.jpg"]
+
+
+@pytest.fixture
+def folder(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Folder]:
+    """An empty folder of the test's own, which does not exist yet."""
+    made = Folder(f"{cluster.default_fs}/tmp/storage-{abs(hash(request.node.name))}")
+    yield made
+    for role in ("namenode", *NODES):
+        cluster.start(role)
+    cluster.wait_ready()
+    run(cluster, "hdfs", "dfsadmin", "-safemode", "leave")
+    made.remove("")
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names_survive_writing_listing_and_reading(folder: Folder, name: str) -> None:
+    folder.put(f"sub/{name}", b"bytes")
+    assert list(folder.list()) == [Entry(f"sub/{name}", 5)]
+    assert folder.read(f"sub/{name}") == b"bytes"
+
+
+@pytest.mark.parametrize("name", ["a:b", "a//b", "../b", "./b"])
+def test_names_that_hdfs_cannot_hold_are_refused_before_anything_is_sent(folder: Folder, name: str) -> None:
+    with pytest.raises(StorageError, match="HDFS has no files of such a name"):
+        folder.put(name, b"1")
+    assert not folder.exists()
+    assert not folder.is_file("a:b")
+
+
+def test_put_replaces_and_create_does_not(folder: Folder) -> None:
+    folder.put("a", b"1")
+    folder.put("a", b"2")
+    with pytest.raises(OutputExistsError, match="another run has published it"):
+        folder.create("a", b"3")
+    assert folder.read("a") == b"2"
+    assert [entry.path for entry in folder.list(hidden=True)] == ["a"]
+
+
+def test_of_many_creators_exactly_one_succeeds_and_no_reader_sees_a_part(folder: Folder) -> None:
+    bodies, outcomes, seen, done = [bytes([n]) * 300_000 for n in range(8)], [], set(), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            if folder.exists("manifest.json"):
+                seen.add(folder.read("manifest.json"))
+
+    def attempt(number: int) -> None:
+        try:
+            folder.create("manifest.json", bodies[number])
+            outcomes.append(number)
+        except OutputExistsError:
+            pass
+
+    reader = threading.Thread(target=look)
+    writers = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
+    for thread in (reader, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    reader.join()
+    assert len(outcomes) == 1
+    assert seen | {folder.read("manifest.json")} == {bodies[outcomes[0]]}
+
+
+def test_what_a_killed_writer_leaves_lies_in_staging_and_can_be_removed(cluster: Cluster, folder: Folder) -> None:
+    code = (
+        "import os; from pipeline.storage import Folder, _hdfs\n"
+        "_hdfs.HdfsBackend._rename = lambda *_: os._exit(9)\n"
+        f"Folder({folder.uri!r}).put('a', b'x' * 1000)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert list(folder.list()) == []
+    (left,) = folder.list(hidden=True)
+    assert left.path.startswith(f"{STAGING}/")
+    folder.put("b", b"2")  # another writer does not take it away
+    folder.remove(left.path)
+    assert [entry.path for entry in folder.list(hidden=True)] == ["b"]
+
+
+def test_a_uri_without_a_host_means_the_configured_name_node(
+    cluster: Cluster, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.put("a", b"1")
+    monkeypatch.setenv("HADOOP_CONF_DIR", cluster.exports()["HADOOP_CONF_DIR"])
+    monkeypatch.setattr(_hdfs_client, "_clients", {})
+    short = Folder(folder.uri.replace(cluster.default_fs, "hdfs://"))
+    assert short.read("a") == b"1"
+    assert short.absolute() == folder.uri
+    assert short.holds(folder.child("a"))
+    assert not short.child("a").holds(folder)
+
+
+def _blocks(cluster: Cluster, node: str, since: float) -> list[Path]:
+    found = cluster.folder(node).rglob("blk_*")
+    return [path for path in found if path.suffix != ".meta" and path.stat().st_mtime >= since]
+
+
+def _damage(cluster: Cluster, node: str, since: float) -> None:
+    """Change one byte in the middle of every block written since."""
+    blocks = _blocks(cluster, node, since)
+    assert blocks
+    for block in blocks:
+        with open(block, "r+b") as file:
+            file.seek(block.stat().st_size // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+
+
+def _by_and_by(folder: Folder) -> bytes:
+    with folder.open("a") as stream:
+        return b"".join(iter(lambda: stream.read(700_000), b""))
+
+
+READS: dict[str, Callable[[Folder], bytes]] = {"whole": lambda folder: folder.read("a"), "by and by": _by_and_by}
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("how", READS)
+def test_a_damaged_block_is_read_from_the_other_replica(cluster: Cluster, folder: Folder, node: str, how: str) -> None:
+    since = time.time() - 1
+    folder.put("a", DATA)
+    _damage(cluster, node, since)
+    for _ in range(3):  # whichever replica is asked first
+        assert READS[how](folder) == DATA
+
+
+@pytest.mark.parametrize("how", READS)
+def test_a_block_damaged_everywhere_is_a_clear_error_and_never_wrong_bytes(
+    cluster: Cluster, folder: Folder, how: str
+) -> None:
+    since = time.time() - 1
+    folder.put("a", DATA)
+    for node in NODES:
+        _damage(cluster, node, since)
+    with pytest.raises(
+        StorageError, match=r"/a: cannot read: no replica of a block could be read: .*hdfs fsck"
+    ) as told:
+        READS[how](folder)
+    assert not isinstance(told.value, UnavailableError)  # it is this file's fault, not HDFS's
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_data_node_killed_while_a_file_is_read_does_no_harm(cluster: Cluster, folder: Folder, node: str) -> None:
+    folder.put("a", DATA)
+    with folder.open("a") as stream:
+        first = stream.read(len(DATA) // 3)
+        cluster.kill(node)
+        assert first + stream.read() == DATA
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_data_node_killed_while_files_are_written_does_no_harm(cluster: Cluster, folder: Folder, node: str) -> None:
+    killer = threading.Timer(0.5, cluster.kill, args=(node,))
+    killer.start()
+    written = 0
+    while killer.is_alive() or written < 6:
+        folder.put(f"big-{written}", DATA[: 8 << 20])
+        folder.put(f"small-{written}", DATA[:1000])
+        written += 1
+    killer.join()
+    for number in range(written):
+        assert folder.read(f"big-{number}") == DATA[: 8 << 20]
+        assert folder.read(f"small-{number}") == DATA[:1000]
+
+
+def test_without_any_data_node_writing_fails_with_a_clear_error(cluster: Cluster, folder: Folder) -> None:
+    folder.put("a", b"1")
+    for node in NODES:
+        cluster.kill(node)
+    with pytest.raises(StorageError, match=r"/b: cannot write: no (DataNode can take|replica of) a block"):
+        folder.put("b", DATA)
+    assert not folder.exists("b")
+
+
+def test_a_killed_name_node_is_waited_for(cluster: Cluster, folder: Folder) -> None:
+    folder.put("a", b"1")
+    cluster.kill("namenode")
+    threading.Timer(1, cluster.start, args=("namenode",)).start()
+    assert folder.read("a") == b"1"
+
+
+def test_a_name_node_that_is_not_there_is_named_within_a_minute() -> None:
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"hdfs://127.0.0.1:9/x/a: .*the NameNode does not answer"):
+        Folder("hdfs://127.0.0.1:9/x").read("a")
+    assert time.monotonic() - started < 60
+
+
+def test_safe_mode_says_what_to_wait_for(cluster: Cluster, folder: Folder) -> None:
+    folder.put("a", b"1")
+    run(cluster, "hdfs", "dfsadmin", "-safemode", "enter")
+    for action in (lambda: folder.put("b", b"1"), lambda: folder.create("b", b"1"), lambda: folder.remove("a")):
+        with pytest.raises(UnavailableError, match=r"safe mode.*hdfs dfsadmin -safemode get"):
+            action()
+    assert folder.read("a") == b"1"
+
+
+def test_a_quota_says_what_to_do(cluster: Cluster, folder: Folder) -> None:
+    folder.put("a", b"1")
+    path = folder.uri.removeprefix(cluster.default_fs)
+    run(cluster, "hdfs", "dfsadmin", "-setQuota", "2", path)
+    with pytest.raises(StorageError, match=r"/b: cannot write: over the quota.*Free space, or have it raised"):
+        folder.put("b", b"1")
+    run(cluster, "hdfs", "dfsadmin", "-clrQuota", path)
+    run(cluster, "hdfs", "dfsadmin", "-setSpaceQuota", "1m", path)
+    with pytest.raises(StorageError, match="over the quota"):
+        folder.put("b", DATA)
+    assert [entry.path for entry in folder.list(hidden=True)] == ["a"]
+
+
+def test_no_permission_names_the_place_and_the_cure(
+    cluster: Cluster, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.put("secret/a", b"1")
+    run(cluster, "hdfs", "dfs", "-chmod", "-R", "700", folder.uri)
+    monkeypatch.setenv("HADOOP_USER_NAME", "guest")
+    monkeypatch.setattr(_hdfs_client, "_clients", {})
+    for action in (lambda: folder.read("secret/a"), lambda: folder.put("b", b"1"), lambda: folder.is_file("secret/a")):
+        with pytest.raises(StorageError, match=r"permission denied\. Check owner and mode"):
+            action()
+
+
+def test_a_missing_file_and_a_missing_folder_name_themselves(folder: Folder) -> None:
+    folder.put("there", b"")
+    for ask in (folder.read, folder.open, folder.sha256):
+        with pytest.raises(StorageError, match=r"/no: cannot read: No such file"):
+            ask("no")
+    with pytest.raises(StorageError, match="not a folder"):
+        list(folder.child("no").list())
+    with pytest.raises(StorageError, match="is a folder, not a file"):
+        Folder(folder.uri.rpartition("/")[0]).read(folder.uri.rpartition("/")[2])
+
+
+def test_a_stopped_data_node_holds_nobody_up_for_ever(cluster: Cluster, folder: Folder) -> None:
+    folder.put("a", DATA)
+    pid = cluster.pid("datanode-1")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert folder.read("a") == DATA
+    finally:
+        os.kill(pid, signal.SIGCONT)
