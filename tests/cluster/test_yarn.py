@@ -38,10 +38,11 @@ def job(running: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
     streaming = ["-files", "mapper.py", "-input", "/tmp/in", "-output", "/tmp/out"]
     run(running, "mapred", "streaming", *streaming, "-mapper", "mapper.py", "-reducer", "cat", cwd=folder)
     said = run(running, "hdfs", "dfs", "-cat", "/tmp/out/part-*")
-    listed = run(running, "yarn", "application", "-list", "-appStates", "FINISHED")
-    found = re.search(r"application_\d+_\d+", listed)
-    assert found
-    return found[0], [json.loads(line) for line in said.splitlines()]
+    # The cluster has run other applications by now: ours is known by the name that streaming gave it.
+    listed = run(running, "yarn", "application", "-list", "-appStates", "FINISHED", "-appTypes", "MAPREDUCE")
+    found = re.search(r"(application_\d+_\d+)\s+streamjob", listed)
+    assert found, listed
+    return found[1], [json.loads(line) for line in said.splitlines()]
 
 
 def test_a_streaming_job_runs_on_both_nodes(job: tuple[str, list[dict[str, object]]]) -> None:
@@ -59,10 +60,11 @@ def test_containers_find_this_python_without_its_environment(job: tuple[str, lis
 def test_the_logs_of_a_finished_job_can_be_read(cluster: Cluster, job: tuple[str, list[dict[str, object]]]) -> None:
     end = time.monotonic() + 200  # a busy machine takes its time
     while time.monotonic() < end:  # the nodes bring the logs to HDFS once the job is over
-        if run(cluster, "yarn", "logs", "-applicationId", job[0], check=False).count("a mapper's own words") >= 6:
+        logs = run(cluster, "yarn", "logs", "-applicationId", job[0], check=False)
+        if logs.count("a mapper's own words") >= 6:
             return
         time.sleep(1)
-    pytest.fail("the mappers' words never arrived")
+    pytest.fail(f"the mappers' words never arrived; the logs of {job[0]} hold: {logs[-4000:]}")
 
 
 @pytest.mark.parametrize("role", ["nodemanager-1", "resourcemanager"])
