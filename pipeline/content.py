@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.manifest import canonical_json
 from pipeline.records import SCHEMA
 
-__all__ = ["combine", "raw_sha256", "row_digest"]
+__all__ = ["combine", "raw_sha256", "raw_sha256_in_order", "row_digest"]
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 _COLUMNS = [name for name in SCHEMA.names if name != "image"]
@@ -40,7 +40,12 @@ def combine(digests: Iterable[bytes]) -> str:
 
 def raw_sha256(files: Iterable[tuple[str, str | None]]) -> str:
     """The hash of a raw input: sha256 over its sorted (relative path, sha256 or None if unreadable) pairs."""
+    return raw_sha256_in_order(sorted(files, key=lambda item: (item[0], item[1] or "")))
+
+
+def raw_sha256_in_order(files: Iterable[tuple[str, str | None]]) -> str:
+    """`raw_sha256` of files that come sorted, by path and hash (none before any): none of them is held."""
     total = hashlib.sha256()
-    for path, digest in sorted(files, key=lambda item: (item[0], item[1] or "")):
+    for path, digest in files:
         total.update(canonical_json([path, digest]) + b"\n")
     return total.hexdigest()

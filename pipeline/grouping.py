@@ -7,14 +7,16 @@ This module must not know where signatures come from or what groups are for.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.perceptual import COARSE_BITS, NearDuplicates, alike, coarse, stack
 
-__all__ = ["UnionFind", "band_keys", "spanning_edges"]
+__all__ = ["UnionFind", "band_keys", "first_of_equal", "spanning_edges", "text_keys"]
 
 _WORD = 1 << COARSE_BITS
 
@@ -64,10 +66,10 @@ def spanning_edges(marks: Sequence[bytes], limits: NearDuplicates) -> Iterator[t
 
 
 class UnionFind:
-    """Which of N things hang together (disjoint sets; Tarjan 1975, with path halving)."""
+    """Which of N things hang together (disjoint sets; Tarjan 1975, with path halving): 8 bytes a thing."""
 
     def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
+        self._parent = array("q", range(size))
 
     def find(self, item: int) -> int:
         """The representative of an item's set: its smallest member."""
@@ -82,9 +84,41 @@ class UnionFind:
         low, high = sorted((self.find(one), self.find(other)))
         self._parent[high] = low
 
-    def sets(self, items: Sequence[int]) -> list[list[int]]:
-        """The sets of the items given, each in the order given, by their first items."""
-        found: dict[int, list[int]] = {}
-        for item in items:
-            found.setdefault(self.find(item), []).append(item)
-        return list(found.values())
+    def roots(self) -> NDArray[np.int64]:
+        """The representative of every item, int64 (N,)."""
+        found: NDArray[np.int64] = np.array(self._parent)
+        while not np.array_equal(found, further := found[found]):
+            found = further
+        return found
+
+
+def first_of_equal(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """For every row the number of the first row with the same bytes.
+
+    Args:
+        rows: uint8 (N, width).
+
+    Returns:
+        int64 (N,).
+    """
+    keys = text_keys(rows)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    begins = np.ones(len(keys), bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    first = np.empty(len(keys), np.int64)
+    first[order] = order[begins][np.cumsum(begins) - 1]
+    return first
+
+
+def text_keys(rows: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """Rows of bytes as values that numpy sorts as Python sorts bytes. All are of one width, so none is cut short.
+
+    Args:
+        rows: uint8 (N, width).
+
+    Returns:
+        bytes of that width (N,).
+    """
+    keys: NDArray[np.bytes_] = np.ascontiguousarray(rows).view(f"S{rows.shape[1]}").reshape(-1)
+    return keys

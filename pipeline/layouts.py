@@ -27,6 +27,7 @@ from pipeline._lists import read_list
 from pipeline.errors import DataError, UsageError
 from pipeline.packed import PackedFolder
 from pipeline.records import AI, LABELS, REAL, SPLITS
+from pipeline.references import BAD_NAME, Reference, References, printable
 from pipeline.splitting import FIT
 from pipeline.storage import Folder, split_uri
 
@@ -87,31 +88,6 @@ class Layouts:
     ai_vs_human: AiVsHuman = field(default_factory=AiVsHuman)
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A file of the input.
-
-    Attributes:
-        path: relative to the raw root, with `/`; bytes that are no UTF-8 as surrogates.
-        label, source: what the layout says of it.
-        split: one of `SPLITS`, `FIT`, or None to have it drawn.
-        group: the explicit group, or None.
-        problem: (reason, detail) if it cannot become a row whatever is in it.
-    """
-
-    path: str
-    label: int
-    source: str
-    split: str | None = None
-    group: str | None = None
-    problem: tuple[str, str] | None = None
-
-    @property
-    def shown(self) -> str:
-        """The path as text that any file may hold: bytes that are no UTF-8 become `\\xNN`."""
-        return _printable(self.path)
-
-
 @dataclass(frozen=True)
 class Listing:
     """The whole input.
@@ -119,19 +95,14 @@ class Listing:
     Attributes:
         layout: the layout that was read, never `auto`.
         root: the folder that paths are relative to.
-        references: sorted by path, each path once.
+        references: sorted by path, each path once; made one by one when they are asked for.
         inputs: the list files, as a manifest names them.
     """
 
     layout: str
     root: PackedFolder
-    references: list[Reference]
+    references: References
     inputs: list[dict[str, Any]]
-
-
-def _printable(text: str) -> str:
-    """A name as text that any file may hold: bytes that are no UTF-8 become `\\xNN`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def list_input(uri: str, layouts: Layouts) -> Listing:
@@ -159,9 +130,11 @@ def list_input(uri: str, layouts: Layouts) -> Listing:
         rows = _ai_vs_human(root, lists[0], layouts.ai_vs_human)
     else:
         root, rows = folder, _FOLDER_LAYOUTS[layout](folder, layouts)
-    references = sorted((_checked(row) for row in rows), key=lambda reference: reference.path)
-    if not references:
+    references = References(_checked(row) for row in rows)
+    if not len(references):
         raise DataError(f"{uri}: no pictures in it. Check --input and the layout ('{layout}').")
+    for item in lists:
+        _refuse_twice(root, item, "path" if layout == "list" else "file_name", references.twice())
     return Listing(layout, root, references, [_input(root, item) for item in lists])
 
 
@@ -186,7 +159,7 @@ def _resolve(uri: str, layout: LayoutName, is_list: bool, folder: Folder) -> str
 
 def _below(root: Folder, folder: str) -> Iterator[str]:
     if root.is_folder(folder):
-        for entry in root.child(folder).list():
+        for entry in root.child(folder).walk():
             yield f"{folder}/{entry.path}"
 
 
@@ -218,7 +191,6 @@ def _cifake(root: Folder, layouts: Layouts) -> Iterator[Reference]:
 
 
 def _from_list(root: Folder, name: str) -> Iterator[Reference]:
-    seen: dict[str, str] = {}
     for where, row in read_list(root, name, ("path", "label", "source"), ("split", "group")):
         label = row["label"].lower()
         if label not in LABELS:
@@ -228,23 +200,22 @@ def _from_list(root: Folder, name: str) -> Iterator[Reference]:
         split = row.get("split", "").lower() or None
         if split is not None and split not in SPLITS:
             raise DataError(f"{where}: split '{split}' is none of {', '.join(SPLITS)} (or empty, to have it drawn).")
-        path = _path(row["path"], where, seen)
+        path = _path(row["path"], where)
         yield Reference(path, LABELS.index(label), intern(row["source"]), split, row.get("group") or None)
 
 
 def _ai_vs_human(root: Folder, name: str, names: AiVsHuman) -> Iterator[Reference]:
-    seen: dict[str, str] = {}
     if not root.is_file(name):
         raise UsageError(f"{root.locate(name)}: no such list. Check --input, or set ai_vs_human.list.")
     for where, row in read_list(root, name, ("file_name", "label")):
         if row["label"] not in ("0", "1"):
             raise DataError(f"{where}: label '{row['label']}' is neither 0 (human) nor 1 (AI-generated).")
         label = int(row["label"])
-        yield Reference(_path(row["file_name"], where, seen), label, names.ai_source if label else names.real_source)
+        yield Reference(_path(row["file_name"], where), label, names.ai_source if label else names.real_source)
 
 
-def _path(text: str, where: str, seen: dict[str, str]) -> str:
-    """A list's path, checked: relative, inside the list's folder, named once."""
+def _path(text: str, where: str) -> str:
+    """A list's path, checked: relative, inside the list's folder."""
     path = posixpath.normpath(text) if text else ""
     if not path or path == "." or "\0" in path:
         raise DataError(f"{where}: no path.")
@@ -252,10 +223,18 @@ def _path(text: str, where: str, seen: dict[str, str]) -> str:
         raise DataError(
             f"{where}: '{text}' leads out of the list's folder. Write paths relative to the folder that holds the list."
         )
-    if path in seen:
-        raise DataError(f"{where}: '{text}' is listed already, at {seen[path]}. Leave one of them out.")
-    seen[path] = where.rpartition("/")[2]
     return path
+
+
+def _refuse_twice(root: Folder, name: str, column: str, twice: set[str]) -> None:
+    """Say where a path is listed again: the list is read once more, so that no line need be kept for it before."""
+    seen = dict[str, str]()
+    for where, row in read_list(root, name, (column,)) if twice else ():
+        path = posixpath.normpath(row[column])
+        if path in seen:
+            raise DataError(f"{where}: '{row[column]}' is listed already, at {seen[path]}. Leave one of them out.")
+        if path in twice:
+            seen[path] = where.rpartition("/")[2]
 
 
 def _checked(reference: Reference) -> Reference:
@@ -264,8 +243,8 @@ def _checked(reference: Reference) -> Reference:
         reference.path.encode("utf-8")
     except UnicodeEncodeError:
         raw = reference.path.encode("utf-8", "surrogateescape").hex()
-        problem = ("bad_name", f"the name is not UTF-8 (its bytes: {raw}): rename the file")
-        return Reference(reference.path, reference.label, _printable(reference.source), problem=problem)
+        problem = (BAD_NAME, f"the name is not UTF-8 (its bytes: {raw}): rename the file")
+        return Reference(reference.path, reference.label, printable(reference.source), problem=problem)
     return reference
 
 

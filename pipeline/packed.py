@@ -39,17 +39,14 @@ _INDEXES_KEPT: Final = 4  # archives whose directory a process remembers; work c
 class PackedFolder(Folder):
     """A folder of raw pictures in which archives are folders. For reading only."""
 
-    def list(self, hidden: bool = False) -> Iterator[Entry]:
-        """Every picture, sorted by path, those inside archives in their places.
+    def walk(self, hidden: bool = False) -> Iterator[Entry]:
+        """Every picture, in any order, those inside archives in the archives' places.
 
         Raises:
             StorageError: a folder cannot be listed, or an archive not read.
             DataError: an archive is damaged, compressed, or has no pictures' column.
         """
-        yield from sorted(self._entries(hidden))
-
-    def _entries(self, hidden: bool) -> Iterator[Entry]:
-        for entry in super().list(hidden):
+        for entry in super().walk(hidden):
             index = _opener(entry.path)
             if index is None or entry.size < 0:
                 yield entry

@@ -19,12 +19,17 @@ of a test photograph. This module must not know of files.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.config import between
 from pipeline.errors import ConfigError, DataError
+from pipeline.grouping import text_keys
 from pipeline.records import LABELS
 
 __all__ = ["FIT", "Fractions", "Member", "Split", "assign_splits", "surplus"]
@@ -35,6 +40,7 @@ FIT: Final = "fit"
 _HELD_OUT: Final = ("train", "val", "test", "ood")  # later is more held-out
 _DRAWN: Final = _HELD_OUT[:3]
 _UNIT: Final = 10**9
+_DRAW: Final = 32  # bytes of a digest
 _STEP: Final = 1 << 32  # of half a picture: the angle at which a small stratum begins must not be rounded
 
 Stratum = tuple[tuple[tuple[int, str], ...], bool]
@@ -96,34 +102,56 @@ class Member:
     names: tuple[str, ...]
 
 
-def assign_splits(groups: Sequence[tuple[str, Sequence[Member]]], setting: Split) -> tuple[list[list[str | None]], int]:
+@dataclass(slots=True)
+class _Waiting:
+    """The groups of a stratum that wait until all are there: 48 bytes each.
+
+    Attributes:
+        places: where each one's members stand in the result.
+        sizes: how many they are.
+        draws: what each one is ordered by, 32 bytes.
+    """
+
+    places: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+    draws: bytearray = field(default_factory=bytearray)
+
+    def add(self, place: int, size: int, draw: bytes) -> None:
+        self.places.append(place)
+        self.sizes.append(size)
+        self.draws += draw
+
+
+def assign_splits(groups: Iterable[tuple[str, Sequence[Member]]], setting: Split) -> tuple[NDArray[np.int8], int]:
     """The split of every member of every group.
 
     Args:
-        groups: (group_id, members), in any order.
+        groups: (group_id, members), in any order; none of them is kept.
         setting: how.
 
     Returns:
-        for each group its members' splits, None for a member withdrawn by `hash`; and the number of groups of which
-        some member was moved from the split given for it.
+        of all members, in the order given, the number of each one's split in `SPLITS`, or -1 if it is withdrawn by
+        `hash`, int8 (N,); and the number of groups of which some member was moved from the split given for it.
     """
-    result: list[list[str | None]] = [[] for _ in groups]
-    strata: dict[Stratum, list[int]] = {}
-    moved = 0
-    for index, (_, members) in enumerate(groups):
+    result, moved = array("b"), 0
+    strata: dict[Stratum, _Waiting] = {}
+    for group_id, members in groups:
         fixed = _given(members)
         if fixed is not None:
-            result[index] = list(fixed)
+            result.extend(map(_HELD_OUT.index, fixed))
             moved += any(_was_moved(m, split) for m, split in zip(members, fixed, strict=True))
         elif setting.method == "hash":
-            result[index] = _by_hash(members, setting)
+            result.extend(-1 if split is None else _HELD_OUT.index(split) for split in _by_hash(members, setting))
         else:
             stratum = (tuple(sorted({(m.label, m.source) for m in members})), _fit(members))
-            strata.setdefault(stratum, []).append(index)
-    for stratum, indexes in strata.items():
-        for index, split in _by_count(stratum, indexes, groups, setting):
-            result[index] = [split] * len(groups[index][1])
-    return result, moved
+            draw = _digest(f"{setting.seed}/{group_id}")
+            strata.setdefault(stratum, _Waiting()).add(len(result), len(members), draw)
+            result.extend([-1] * len(members))
+    splits = np.array(result)
+    for stratum, waiting in strata.items():
+        for place, size, split in _by_count(stratum, waiting, setting):
+            splits[place : place + size] = _HELD_OUT.index(split)
+    return splits, moved
 
 
 def _fit(members: Sequence[Member]) -> bool:
@@ -143,9 +171,13 @@ def _was_moved(member: Member, split: str) -> bool:
     return any(split not in (_DRAWN[:2] if given == FIT else (given,)) for given in member.given)
 
 
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
 def _number(text: str) -> int:
     """64 bits drawn by a text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return int.from_bytes(_digest(text)[:8], "big")
 
 
 def _place(position: int, whole: int, thresholds: tuple[int, int]) -> str:
@@ -169,45 +201,47 @@ def _by_hash(members: Sequence[Member], setting: Split) -> list[str | None]:
     return [kept if splits == {kept} else None for splits in drawn]
 
 
-def _by_count(
-    stratum: Stratum,
-    indexes: Sequence[int],
-    groups: Sequence[tuple[str, Sequence[Member]]],
-    setting: Split,
-) -> Iterator[tuple[int, str]]:
-    order = sorted(indexes, key=lambda i: hashlib.sha256(f"{setting.seed}/{groups[i][0]}".encode()).digest())
-    whole = 2 * _STEP * sum(len(groups[index][1]) for index in order)
+def _by_count(stratum: Stratum, waiting: _Waiting, setting: Split) -> Iterator[tuple[int, int, str]]:
+    """(place, size, split) of every group of a stratum."""
+    order = np.argsort(text_keys(np.frombuffer(waiting.draws, np.uint8).reshape(-1, _DRAW)), kind="stable")
+    whole = 2 * _STEP * sum(waiting.sizes)
     thresholds = setting.fractions.thresholds(stratum[-1])
     position = (_number(f"telltale/stratum/{setting.seed}/{stratum!r}") * whole) >> 64
     for index in order:
-        size = _STEP * len(groups[index][1])
-        yield index, _place((position + size) % whole, whole, thresholds)
-        position += 2 * size
+        size = waiting.sizes[index]
+        yield waiting.places[index], size, _place((position + _STEP * size) % whole, whole, thresholds)
+        position += 2 * _STEP * size
 
 
-def surplus(rows: Sequence[tuple[str, int, str, str]], setting: Split) -> set[int]:
+def surplus(
+    labels: NDArray[np.int8], groups: NDArray[np.uint8], images: NDArray[np.uint8], setting: Split
+) -> NDArray[np.int64]:
     """The training pictures beyond `train_per_label`: whole groups as far as possible, in an order drawn by the seed.
 
     Args:
-        rows: (split, label, group_id, image_id) of every row.
+        labels: of all training pictures, int8 (N,).
+        groups: their group ids, uint8 (N, 8).
+        images: their image ids, uint8 (N, 32).
         setting: the number, if any.
 
     Returns:
-        positions in `rows`.
+        positions among these pictures, int64.
 
     Raises:
         DataError: there are fewer training pictures of a label than asked for.
     """
-    wanted, over = setting.train_per_label, set[int]()
+    wanted, over = setting.train_per_label, [np.zeros(0, np.int64)]
     if wanted is None:
-        return over
+        return over[0]
     for label, name in enumerate(LABELS):
-        mine = [index for index, row in enumerate(rows) if row[:2] == ("train", label)]
+        mine = np.flatnonzero(labels == label)
         if len(mine) < wanted:
             raise DataError(
                 f"split.train_per_label is {wanted}, but train has only {len(mine)} {name} pictures. Add pictures, "
                 "lower it, or raise split.fractions.train."
             )
-        mine.sort(key=lambda index: (_number(f"telltale/surplus/{setting.seed}/{rows[index][2]}"), rows[index][3]))
-        over.update(mine[wanted:])
-    return over
+        draws = b"".join(_digest(f"telltale/surplus/{setting.seed}/{groups[n].tobytes().hex()}")[:8] for n in mine)
+        drawn = np.frombuffer(draws, np.uint8).reshape(-1, 8)
+        order = np.argsort(text_keys(np.concatenate([drawn, images[mine]], axis=1)), kind="stable")
+        over.append(mine[order[wanted:]])
+    return np.concatenate(over)

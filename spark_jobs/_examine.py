@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 
 import numpy as np
 
@@ -22,36 +22,20 @@ from pipeline.decode import decode
 from pipeline.errors import ImageError, StorageError, UnavailableError
 from pipeline.layouts import Listing, Reference
 from pipeline.perceptual import signature
+from pipeline.references import BAD_NAME
 from pipeline.storage import Folder
+from spark_jobs._facts import Fact, Facts, Look, pack
 
-__all__ = ["Fact", "examine", "examine_lines", "fingerprint", "fingerprints", "work_line"]
+__all__ = ["examine", "examine_lines", "fingerprint", "fingerprints", "look", "work_line"]
 
 _CHUNK: Final = 1 << 20
+_BATCH: Final = 10_000
 _WHY: Final = {
     errno.EACCES: "permission denied: check owner and mode",
     errno.EPERM: "permission denied: check owner and mode",
     errno.ELOOP: "a loop of symbolic links: remove the link",
     errno.ENOENT: "no such file, or a broken link: fetch the file again, or leave it out",
 }
-
-
-class Fact(NamedTuple):
-    """What was found out about one file; small, since it goes to the driver.
-
-    Attributes:
-        number: the reference's position in the listing.
-        sha256: of the file's bytes, or None if it could not be read.
-        pixels: 16 bytes of the sha256 of its upright RGB pixels and their shape, or None.
-        mark: its perceptual signature, or None.
-        reason, detail: why it cannot be used, or None.
-    """
-
-    number: int
-    sha256: str | None
-    pixels: bytes | None = None
-    mark: bytes | None = None
-    reason: str | None = None
-    detail: str | None = None
 
 
 class UnreadableError(Exception):
@@ -61,6 +45,13 @@ class UnreadableError(Exception):
 def work_line(index: int, reference: Reference) -> str:
     """The line of the work list that stands for a file: JSON, so that any name survives."""
     return json.dumps([index, reference.path, reference.problem])
+
+
+def look(lines: Iterable[str], root: Folder, canonical: Canonical) -> Iterator[Look]:
+    """A task: what `examine_lines` finds, as one small thing."""
+    found = pack(examine_lines(lines, root, canonical))
+    if found.state:
+        yield found
 
 
 def examine_lines(lines: Iterable[str], root: Folder, canonical: Canonical) -> Iterator[Fact]:
@@ -79,7 +70,7 @@ def examine(root: Folder, path: str, index: int, canonical: Canonical, problem: 
         canonical: its limits decide what is refused.
         problem: (reason, detail) if it cannot become a row whatever is in it.
     """
-    if problem and problem[0] == "bad_name":
+    if problem and problem[0] == BAD_NAME:
         return Fact(index, None, reason=problem[0], detail=problem[1])  # nobody can ask for it by this name again
     try:
         sha256, data, size = _read(root, path, canonical.limits.max_bytes)
@@ -99,21 +90,29 @@ def examine(root: Folder, path: str, index: int, canonical: Canonical, problem: 
     return Fact(index, sha256, digest.digest()[:16], signature(pixels))
 
 
-def fingerprint(root: Folder, reference: Reference) -> tuple[str, str | None]:
-    """A file as the hash of the raw input sees it: (path, sha256 or None), exactly as `examine` finds it."""
-    if reference.problem and reference.problem[0] == "bad_name":
-        return reference.shown, None
+def fingerprint(root: Folder, reference: Reference) -> str | None:
+    """The sha256 of a file as the hash of the raw input has it, or None: exactly what `examine` finds."""
+    if reference.problem and reference.problem[0] == BAD_NAME:
+        return None
     try:
-        return reference.shown, _read(root, reference.path, 0)[0]
+        return _read(root, reference.path, 0)[0]
     except UnreadableError:
-        return reference.shown, None
+        return None
 
 
-def fingerprints(listing: Listing) -> Iterator[tuple[str, str | None]]:
-    """The fingerprints of a whole input, by as many threads as there are cores."""
+def fingerprints(listing: Listing) -> Facts:
+    """The hashes of a whole input, and nothing else about it, by as many threads as there are cores."""
+    facts = Facts(len(listing.references))
+    found = progress(_hashes(listing), "hashing the input", total=len(facts), unit="file")
+    for index, sha256 in enumerate(found):
+        facts.add_hash(index, sha256)
+    return facts
+
+
+def _hashes(listing: Listing) -> Iterator[str | None]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(partial(fingerprint, listing.root), listing.references, chunksize=1)
-        yield from progress(found, "hashing the input", total=len(listing.references), unit="file")
+        for first in range(0, len(listing.references), _BATCH):  # a future a file, but not for all files at once
+            yield from pool.map(partial(fingerprint, listing.root), listing.references.part(first, first + _BATCH))
 
 
 def _read(root: Folder, path: str, limit: int) -> tuple[str, bytes | None, int]:

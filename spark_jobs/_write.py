@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from pipeline.canonical import Canonical, canonicalise
 from pipeline.content import combine, row_digest
@@ -18,10 +21,21 @@ from pipeline.errors import ImageError, StorageError, TelltaleError
 from pipeline.manifest import FileEntry
 from pipeline.parquet import write_parquet
 from pipeline.records import SPLITS
+from pipeline.references import References
 from pipeline.storage import Folder
-from spark_jobs._select import Row
+from spark_jobs._facts import Facts
+from spark_jobs._select import Rows
 
-__all__ = ["Part", "part_lines", "write_part"]
+__all__ = ["Part", "PartWork", "part_line", "part_plan", "write_part"]
+
+
+class PartWork(NamedTuple):
+    """A part that is to be written: the rows from `start` to before `end`."""
+
+    split: str
+    part: int
+    start: int
+    end: int
 
 
 class Part(NamedTuple):
@@ -31,19 +45,35 @@ class Part(NamedTuple):
     content: str
 
 
-def part_lines(rows: Sequence[Row], rows_per_part: int) -> list[str]:
-    """The work list of the parts, a JSON line each, in the order of the splits and their parts."""
-    lines = []
-    for split in SPLITS:
-        mine = sorted((row for row in rows if row.split == split), key=lambda row: row.image_id)
+def part_plan(rows: Rows, facts: Facts, rows_per_part: int) -> list[PartWork]:
+    """The parts of the dataset, in the order of the splits and their numbers; an id's first 64 bits decide which."""
+    plan, begin = [], 0
+    for split, name in enumerate(SPLITS):
+        mine = rows.files[rows.splits == split]
+        first_bits = np.ascontiguousarray(facts.sha256[mine, :8]).view(">u8").reshape(-1)
         count = -(-len(mine) // rows_per_part)
-        parts: list[list[Row]] = [[] for _ in range(count)]
-        for row in mine:
-            parts[int(row.image_id[:16], 16) * count >> 64].append(row)
-        for number, part in enumerate(parts):
-            chosen = [[row.path, row.label, row.source, row.image_id, row.group_id] for row in part]
-            lines.append(json.dumps({"split": split, "part": number, "rows": chosen}))
-    return lines
+        edges = [np.searchsorted(first_bits, -((-part << 64) // count)) for part in range(count)]
+        for part, (start, end) in enumerate(pairwise([*map(int, edges), len(mine)])):
+            plan.append(PartWork(name, part, begin + start, begin + end))
+        begin += len(mine)
+    return plan
+
+
+def part_line(work: PartWork, references: References, facts: Facts, rows: Rows) -> str:
+    """The line of the work list that stands for a part: JSON, so that any name survives."""
+    mine = rows.take(slice(work.start, work.end))
+    chosen = [
+        [path, label, references.source_names[source], image_id.tobytes().hex(), group_id.tobytes().hex()]
+        for path, label, source, image_id, group_id in zip(
+            references.paths(mine.files),
+            references.labels[mine.files].tolist(),
+            references.sources[mine.files].tolist(),
+            facts.sha256[mine.files],
+            mine.groups,
+            strict=True,
+        )
+    ]
+    return json.dumps({"split": work.split, "part": work.part, "rows": chosen})
 
 
 def write_part(line: str, root: Folder, output: Folder, canonical: Canonical) -> Part | TelltaleError:

@@ -3,7 +3,8 @@
 Two passes over the files, both in tasks that get JSON lines and return a few bytes a picture: the first finds out what
 every file is (`_examine.py`), the driver then decides what becomes of it (`_select.py`, with the links of `_near.py`),
 the second writes the canonical rows (`_write.py`). No picture passes through Spark itself, and nothing depends on how
-the work is cut or on which task ends first. The driver holds about 2 KB a picture.
+the work is cut or on which task ends first. The driver holds columns, some hundreds of bytes a picture, and gives the
+work out in waves (`_waves.py`), so that neither it nor its JVM ever holds the whole list of it.
 """
 
 from __future__ import annotations
@@ -12,23 +13,30 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Final, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from pipeline.cli import add_config_options, add_output_options, run_command, say
 from pipeline.config import load
-from pipeline.content import combine, raw_sha256
+from pipeline.content import combine
 from pipeline.errors import ConfigError, DataError, UsageError
 from pipeline.layouts import Listing, list_input
 from pipeline.manifest import canonical_json, file_entries, library_versions, output_state, publish, seal
 from pipeline.parquet import write_parquet
 from pipeline.records import LABELS, REJECT_SCHEMA, SCHEMA_VERSION
+from pipeline.references import Indexes
 from pipeline.storage import Folder
-from spark_jobs._examine import Fact, examine_lines, fingerprints, work_line
+from spark_jobs._admit import Admitted, admit
+from spark_jobs._examine import fingerprints, look, work_line
+from spark_jobs._facts import Facts, Look, raw_hash
 from spark_jobs._near import near_links
-from spark_jobs._select import Selection, admit, faulty, select
-from spark_jobs._write import Part, part_lines, write_part
+from spark_jobs._select import Selection, select
+from spark_jobs._waves import tasks_in_wave, waves
+from spark_jobs._write import Part, part_line, part_plan, write_part
 from spark_jobs.ingest_config import SECTION, IngestConfig, result_config
 from spark_jobs.session import parallelism, raise_first, session, spark_errors
 
@@ -41,7 +49,6 @@ _MANIFEST: Final = "manifest.json"
 _REJECTS: Final = "rejects.parquet"
 _LOCATIONS: Final = "locations.json"
 _LIBRARIES: Final = ("numpy", "pillow", "pillow-heif", "pyarrow", "simplejpeg")
-_FILES_PER_TASK: Final = 128
 
 F = TypeVar("F", bound=Folder)
 
@@ -53,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listing, output = list_input(given.input, config), Folder(given.output)
     _check(listing, output, config)
     body = _fixed_members(listing, config)
-    expected = {**body, "parents": {"raw": raw_sha256(fingerprints(listing))}} if output.exists(_MANIFEST) else body
+    expected = (
+        {**body, "parents": {"raw": raw_hash(listing.references, fingerprints(listing))}}
+        if output.exists(_MANIFEST)
+        else body
+    )
     ours = (".parquet", _LOCATIONS)
     if output_state(output, _MANIFEST, "dataset", expected, ours, given.overwrite, given.update) == "done":
         say(f"{given.output}: up to date")
@@ -74,11 +85,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _check(listing: Listing, output: Folder, config: IngestConfig) -> None:
     """Refuse, before anything is read, what cannot end well."""
-    folders = {reference.path.split("/")[0] for reference in listing.references if "/" in reference.path}
+    folders = {path.split("/")[0] for path in listing.references.all_paths() if "/" in path}
     if output.holds(listing.root) or any(listing.root.child(folder).holds(output) for folder in folders):
         raise UsageError(f"{output.uri}: the output must lie outside the raw pictures. Choose another --output.")
-    _check_classes(listing.root.uri, Counter(reference.label for reference in listing.references), "listed")
-    sources = {reference.source for reference in listing.references}
+    _check_classes(listing.root.uri, listing.references.labels, "listed")
+    sources = set(listing.references.source_names)
     unknown = sorted(set(config.split.ood_sources) - sources)
     if unknown:
         raise ConfigError(
@@ -87,8 +98,9 @@ def _check(listing: Listing, output: Folder, config: IngestConfig) -> None:
         )
 
 
-def _check_classes(where: str, counts: Counter[int], what: str) -> None:
-    if not all(counts[label] for label in range(len(LABELS))):
+def _check_classes(where: str, labels: NDArray[np.int8], what: str) -> None:
+    counts = np.bincount(labels, minlength=len(LABELS))
+    if not counts.all():
         found = ", ".join(f"{counts[label]} {name}" for label, name in enumerate(LABELS))
         raise DataError(f"{where}: pictures of both classes are needed; {what}: {found}. Add the missing class.")
 
@@ -109,18 +121,16 @@ def _ingest(
 ) -> dict[str, Any]:
     references, facts = listing.references, _facts(spark, listing, config)
     admitted = admit(references, facts)
-    marks = [(index, mark) for index in admitted.kept if (mark := facts[index].mark)]
-    links = near_links(spark, marks, config.near_duplicates)
+    links = _links(spark, facts, admitted, config)
     selection = select(references, facts, admitted, links, config.split, config.cross_label == "keep")
     rejects = write_parquet(output, "rejects", selection.rejects, REJECT_SCHEMA, name=_REJECTS)
     _check_selection(listing, output, selection, config)
-    parts = _parts(spark, listing.root, output, selection, config)
+    parts = _parts(spark, listing, output, facts, selection, config)
     output.put(_LOCATIONS, canonical_json(seal({"kind": "locations", "raw": listing.root.absolute()})))
-    raw = raw_sha256((item.shown, fact.sha256) for item, fact in zip(references, facts, strict=True))
     document = {
         **body,
         "kind": "dataset",
-        "parents": {"raw": raw},
+        "parents": {"raw": raw_hash(references, facts)},
         "files": file_entries([rejects, *(part.entry for part in parts)]),
         "content_sha256": combine(bytes.fromhex(part.content) for part in parts),
         "counts": selection.counts,
@@ -132,31 +142,57 @@ def _absolute(folder: F) -> F:
     return type(folder)(folder.absolute())  # a worker may stand elsewhere
 
 
-def _facts(spark: SparkSession, listing: Listing, config: IngestConfig) -> list[Fact]:
-    lines = [work_line(index, reference) for index, reference in enumerate(listing.references)]
-    look = partial(examine_lines, root=_absolute(listing.root), canonical=config.canonical)
-    tasks = parallelism(spark, len(lines), _FILES_PER_TASK)
-    return sorted(spark.sparkContext.parallelize(lines, tasks).mapPartitions(look).collect())
+def _facts(spark: SparkSession, listing: Listing, config: IngestConfig) -> Facts:
+    examine = partial(look, root=_absolute(listing.root), canonical=config.canonical)
+    facts, whole = Facts(len(listing.references)), len(listing.references)
+    each = -(-whole // parallelism(spark, whole, config.files_per_task))
+
+    def run(files: range) -> list[Look]:
+        references = listing.references.part(files.start, files.stop)
+        lines = [work_line(index, reference) for index, reference in zip(files, references, strict=True)]
+        return spark.sparkContext.parallelize(lines, -(-len(lines) // each)).mapPartitions(examine).collect()
+
+    for found in waves(whole, each * tasks_in_wave(spark, 8), run):
+        for some in found:
+            facts.add(some)
+    return facts
 
 
-def _parts(spark: SparkSession, root: Folder, output: Folder, selection: Selection, config: IngestConfig) -> list[Part]:
-    lines = part_lines(selection.rows, config.rows_per_part)
-    write = partial(write_part, root=_absolute(root), output=_absolute(output), canonical=config.canonical)
-    return raise_first(spark.sparkContext.parallelize(lines, len(lines)).map(write).collect())
+def _links(spark: SparkSession, facts: Facts, admitted: Admitted, config: IngestConfig) -> Indexes:
+    kept = admitted.kept
+    links = near_links(spark, kept[facts.marked[kept]], facts.marks, config.near_duplicates)
+    facts.drop_marks()
+    return links
+
+
+def _parts(
+    spark: SparkSession, listing: Listing, output: Folder, facts: Facts, selection: Selection, config: IngestConfig
+) -> list[Part]:
+    plan = part_plan(selection.rows, facts, config.rows_per_part)
+    write = partial(write_part, root=_absolute(listing.root), output=_absolute(output), canonical=config.canonical)
+
+    def run(parts: range) -> list[Part]:
+        works = plan[parts.start : parts.stop]
+        lines = [part_line(work, listing.references, facts, selection.rows) for work in works]
+        return raise_first(spark.sparkContext.parallelize(lines, len(lines)).map(write).collect())
+
+    return [part for parts in waves(len(plan), tasks_in_wave(spark, 1), run) for part in parts]
 
 
 def _check_selection(listing: Listing, output: Folder, selection: Selection, config: IngestConfig) -> None:
     """Fail if too much was unusable, or a class is empty now; the list of rejects stays for the person to look at."""
-    bad, whole, listed = faulty(selection.rejects), len(listing.references), output.locate(_REJECTS)
-    if len(bad) > config.max_reject_fraction * whole:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(r["reason"] for r in bad).most_common())
-        examples = "; ".join(f"{reject['path']}: {reject['detail']}" for reject in bad[:3])
+    bad, whole, listed = selection.rejects.bad, len(listing.references), output.locate(_REJECTS)
+    if bad > config.max_reject_fraction * whole:
+        counts = Counter(reject["reason"] for reject in selection.rejects.faulty())
+        reasons = ", ".join(f"{reason} {n}" for reason, n in counts.most_common())
+        some = islice(selection.rejects.faulty(), 3)
+        examples = "; ".join(f"{reject['path']}: {reject['detail']}" for reject in some)
         raise DataError(
-            f"{listing.root.uri}: {len(bad)} of {whole} files cannot be used, over max_reject_fraction "
+            f"{listing.root.uri}: {bad} of {whole} files cannot be used, over max_reject_fraction "
             f"{config.max_reject_fraction:g} ({reasons}). For example {examples}. All of them are listed in {listed}. "
             "Mend or remove them, or raise max_reject_fraction."
         )
-    _check_classes(listing.root.uri, Counter(row.label for row in selection.rows), f"usable (see {listed})")
+    _check_classes(listing.root.uri, listing.references.labels[selection.rows.files], f"usable (see {listed})")
 
 
 def _report(output: str, counts: dict[str, Any]) -> None:

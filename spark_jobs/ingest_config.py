@@ -18,7 +18,7 @@ from pipeline.splitting import Split
 __all__ = ["SECTION", "IngestConfig", "result_config"]
 
 SECTION: Final = "ingest"
-_NEVER: Final = {"max_reject_fraction"}  # changes no result
+_NEVER: Final = {"max_reject_fraction", "files_per_task"}  # change no result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class IngestConfig(Layouts):
         cross_label: a group that holds both labels is kept whole and counted, or all of it rejected.
         max_reject_fraction: ingest fails if more than this fraction of the files is unusable; never changes the result.
         rows_per_part: pictures in a Parquet file, at most about this many.
+        files_per_task: files that a task looks at, fewer where cores would be idle; never changes the result.
     """
 
     canonical: Canonical = field(default_factory=Canonical)
@@ -41,6 +42,7 @@ class IngestConfig(Layouts):
     cross_label: Literal["keep", "reject"] = "keep"
     max_reject_fraction: float = between(0.0, 1.0, 0.05)
     rows_per_part: int = at_least(1, 2048)
+    files_per_task: int = at_least(1, 128)
 
 
 def result_config(config: IngestConfig, layout: str) -> dict[str, Any]:

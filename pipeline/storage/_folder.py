@@ -125,7 +125,15 @@ class Folder:
         Raises:
             StorageError: the folder is missing or cannot be listed.
         """
-        yield from sorted(self._backend.walk(hidden))
+        yield from sorted(self.walk(hidden))
+
+    def walk(self, hidden: bool = False) -> Iterator[Entry]:
+        """What `list` gives, in any order and without holding it all.
+
+        Raises:
+            StorageError: as `list`.
+        """
+        yield from self._backend.walk(hidden)
 
     @contextmanager
     def staged(self) -> Iterator[Staged]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.grouping import UnionFind, band_keys, spanning_edges
+from pipeline.grouping import UnionFind, band_keys, first_of_equal, spanning_edges, text_keys
 from pipeline.perceptual import COARSE_BITS, SIGNATURE_BYTES, NearDuplicates, alike, stack
 
 
@@ -56,7 +56,10 @@ def _components(count: int, links: list[tuple[int, int]]) -> list[list[int]]:
     sets = UnionFind(count)
     for one, other in links:
         sets.union(one, other)
-    return sets.sets(range(count))
+    found: dict[int, list[int]] = {}
+    for item, root in enumerate(sets.roots().tolist()):
+        found.setdefault(root, []).append(item)
+    return list(found.values())
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -96,3 +99,21 @@ def test_sets_are_those_of_a_walk(links: list[tuple[int, int]]) -> None:
             reached[item] = joined
     expected = sorted({tuple(sorted(found)) for found in reached.values()})
     assert [tuple(found) for found in _components(20, links)] == expected
+
+
+@given(links=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19))))
+def test_a_root_is_the_smallest_of_its_set(links: list[tuple[int, int]]) -> None:
+    sets = UnionFind(20)
+    for one, other in links:
+        sets.union(one, other)
+    assert sets.roots().tolist() == [sets.find(item) for item in range(20)]
+    assert all(root == min(members) for members in _components(20, links) for root in [sets.find(members[0])])
+
+
+@given(st.lists(st.binary(min_size=3, max_size=3)))
+def test_bytes_are_sorted_and_found_as_python_does(rows: list[bytes]) -> None:
+    """Nul bytes at the end and bytes over 127 included."""
+    block = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 3)
+    order = np.argsort(text_keys(block), kind="stable").tolist()
+    assert order == sorted(range(len(rows)), key=rows.__getitem__)
+    assert first_of_equal(block).tolist() == [rows.index(row) for row in rows]

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.config import build
 from pipeline.errors import ConfigError, DataError
+from pipeline.records import SPLITS
 from pipeline.splitting import FIT, Fractions, Member, Split, assign_splits, surplus
 
 HELD_OUT = ("train", "val", "test", "ood")
@@ -32,14 +33,23 @@ def _groups(sizes: Sequence[int], label: int = 0, source: str = "camera", given:
     ]
 
 
+def _assign(groups: Sequence[tuple[str, Sequence[Member]]], setting: Split) -> tuple[list[list[str | None]], int]:
+    """The splits by name, a list a group."""
+    splits, moved = assign_splits(iter(groups), setting)
+    names = iter([SPLITS[split] if split >= 0 else None for split in splits.tolist()])
+    found = [[next(names) for _ in members] for _, members in groups]
+    assert next(names, "no more") == "no more"
+    return found, moved
+
+
 def _counts(groups: Sequence[Group], setting: Split) -> Counter[str | None]:
-    return Counter(split for splits in assign_splits(groups, setting)[0] for split in splits)
+    return Counter(split for splits in _assign(groups, setting)[0] for split in splits)
 
 
 @pytest.mark.parametrize("method", ["exact", "hash"])
 def test_a_group_goes_to_one_split(method: Any) -> None:
     groups = _groups(np.random.default_rng(0).integers(1, 9, 200).tolist())
-    for splits in assign_splits(groups, Split(method=method))[0]:
+    for splits in _assign(groups, Split(method=method))[0]:
         assert len(set(splits) - {None}) == 1
 
 
@@ -66,7 +76,7 @@ def test_every_label_and_source_is_split_alike() -> None:
         *_groups([1] * 50, 1, "gan"),
         *_groups([1] * 10, 1, "vae"),
     ]
-    splits, _ = assign_splits(groups, Split())
+    splits, _ = _assign(groups, Split())
     for source, count in (("camera", 100), ("gan", 50), ("vae", 10)):
         mine = Counter(
             found[0] for (_, members), found in zip(groups, splits, strict=True) if members[0].source == source
@@ -85,15 +95,15 @@ def test_tiny_strata_together_come_out_right() -> None:
 
 def test_the_order_of_groups_does_not_matter() -> None:
     groups = _groups(np.random.default_rng(1).integers(1, 5, 100).tolist())
-    there = dict(zip((key for key, _ in groups), assign_splits(groups, Split())[0], strict=True))
-    back = dict(zip((key for key, _ in groups[::-1]), assign_splits(groups[::-1], Split())[0], strict=True))
+    there = dict(zip((key for key, _ in groups), _assign(groups, Split())[0], strict=True))
+    back = dict(zip((key for key, _ in groups[::-1]), _assign(groups[::-1], Split())[0], strict=True))
     assert there == back
 
 
 @pytest.mark.parametrize("method", ["exact", "hash"])
 def test_another_seed_draws_otherwise(method: Any) -> None:
     groups = _groups([1] * 50)
-    assert assign_splits(groups, Split(method=method)) != assign_splits(groups, Split(method=method, seed=1))
+    assert _assign(groups, Split(method=method)) != _assign(groups, Split(method=method, seed=1))
 
 
 def test_hash_keeps_its_fractions() -> None:
@@ -120,7 +130,7 @@ def test_hash_never_moves_an_old_picture_when_the_lake_grows() -> None:
 
 def _splits_of(groups: Any, setting: Split) -> dict[str, str | None]:
     members = [(min(names), [_member(f"image/{name}") for name in sorted(names)]) for names in groups]
-    found = assign_splits(members, setting)[0]
+    found = _assign(members, setting)[0]
     return {
         name: split
         for names, splits in zip(groups, found, strict=True)
@@ -130,7 +140,7 @@ def _splits_of(groups: Any, setting: Split) -> dict[str, str | None]:
 
 def test_hash_keeps_an_explicit_group_whole() -> None:
     members = [Member(label, "x", frozenset(), ("group/pair",)) for label in (0, 1)]
-    (splits,), _ = assign_splits([("any", members)], Split(method="hash"))
+    (splits,), _ = _assign([("any", members)], Split(method="hash"))
     assert len(set(splits)) == 1
     assert None not in splits
 
@@ -154,11 +164,11 @@ def test_given_splits_win_and_the_most_held_out_takes_the_group(
     method: Any, given: list[str], expected: list[str], moved: int
 ) -> None:
     members = [_member(f"{k}", given=[split] if split else []) for k, split in enumerate(given)]
-    assert assign_splits([("key", members)], Split(method=method)) == ([expected], moved)
+    assert _assign([("key", members)], Split(method=method)) == ([expected], moved)
 
 
 def test_copies_with_two_given_splits_count_as_moved() -> None:
-    assert assign_splits([("key", [_member("a", given=["train", "test"])])], Split()) == ([["test"]], 1)
+    assert _assign([("key", [_member("a", given=["train", "test"])])], Split()) == ([["test"]], 1)
 
 
 @pytest.mark.parametrize("method", ["exact", "hash"])
@@ -176,19 +186,35 @@ def test_fractions_that_are_none_are_refused(values: dict[str, float]) -> None:
         build(Fractions, values)
 
 
+def _training(count: int) -> tuple[Any, Any, Any]:
+    """Labels, group ids and image ids of so many pairs of each label; a pair has one group."""
+    labels = np.repeat([0, 1], 2 * count).astype(np.int8)
+    numbers = np.tile(np.arange(2 * count), 2)
+    groups = np.zeros((4 * count, 8), np.uint8)
+    groups[:, 0] = numbers // 2
+    images = np.zeros((4 * count, 32), np.uint8)
+    images[:, 0], images[:, 1] = numbers, labels
+    return labels, groups, images
+
+
 def test_train_is_cut_to_a_number_a_label() -> None:
-    rows = [
-        (split, label, f"group {n // 2}", f"{n}") for split in ("train", "test") for label in (0, 1) for n in range(20)
-    ]
-    over = surplus(rows, Split(train_per_label=14))
-    left = Counter(row[:2] for number, row in enumerate(rows) if number not in over)
-    assert left == {("train", 0): 14, ("train", 1): 14, ("test", 0): 20, ("test", 1): 20}
-    assert {rows[number][2:] for number in over if rows[number][1] == 0} == {
-        rows[number][2:] for number in over if rows[number][1] == 1
-    }  # matched pairs leave together
-    assert surplus(rows, Split()) == set()
+    labels, groups, images = _training(10)
+    over = surplus(labels, groups, images, Split(train_per_label=14))
+    left = np.setdiff1d(np.arange(40), over)
+    assert Counter(labels[left].tolist()) == {0: 14, 1: 14}
+    assert {groups[n, 0] for n in over if labels[n] == 0} == {groups[n, 0] for n in over if labels[n] == 1}
+    assert len({groups[n, 0] for n in over}) == 3  # matched pairs leave together
+    assert len(surplus(labels, groups, images, Split())) == 0
+
+
+def test_what_is_cut_hangs_on_ids_alone() -> None:
+    labels, groups, images = _training(10)
+    order = np.random.default_rng(0).permutation(40)
+    setting = Split(train_per_label=7)
+    over = surplus(labels[order], groups[order], images[order], setting)
+    assert sorted(order[over]) == sorted(surplus(labels, groups, images, setting))
 
 
 def test_too_few_for_train_per_label_is_an_error() -> None:
-    with pytest.raises(DataError, match="only 1 real"):
-        surplus([("train", 0, "g", "a"), ("train", 1, "h", "b")], Split(train_per_label=2))
+    with pytest.raises(DataError, match="only 2 real"):
+        surplus(*_training(1), Split(train_per_label=3))

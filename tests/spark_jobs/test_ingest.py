@@ -26,7 +26,8 @@ from pipeline.parquet import open_parquet
 from pipeline.records import REJECT_SCHEMA, SPLITS
 from pipeline.storage import Folder
 from pipeline.verify import check_raw
-from spark_jobs import ingest
+from spark_jobs import _near, _waves, ingest
+from spark_jobs._write import write_part
 from tests.conftest import ROOT
 from tests.pictures import encoded, html_named_jpg, photo
 from tests.runs import kill_tree
@@ -359,14 +360,22 @@ def test_a_full_disk_is_said_and_nothing_is_published(
 
 
 def test_a_file_that_changes_meanwhile_is_an_error(tmp_path: Path) -> None:
-    from spark_jobs._select import Row
-    from spark_jobs._write import part_lines, write_part
-
     _write(tmp_path, {"real/a/1.jpg": encoded(1, "JPEG")})
-    (line,) = part_lines([Row("real/a/1.jpg", 0, "a", "0" * 64, "g", "train")], 10)
+    line = json.dumps({"split": "train", "part": 0, "rows": [["real/a/1.jpg", 0, "a", "0" * 64, "0" * 16]]})
     found = write_part(line, Folder(str(tmp_path)), Folder(str(tmp_path / "out")), Canonical())
     assert "changed while ingest was reading it" in str(found)
     assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_same_manifest_however_the_work_is_cut(
+    raw: Path, dataset: Path, tmp_path: Path, master: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waves of a few tasks, tasks of a few files, signatures handed over in many pieces."""
+    monkeypatch.setattr(_waves, "_LEAST", 1)
+    monkeypatch.setattr(_near, "_PER_TASK", 5)
+    monkeypatch.setattr(_near, "_TASKS_AT_ONCE", 2)
+    assert _ingest(raw, tmp_path / "again", "--set", "files_per_task=3") == 0
+    assert (tmp_path / "again/manifest.json").read_bytes() == (dataset / "manifest.json").read_bytes()
 
 
 @pytest.mark.parametrize(

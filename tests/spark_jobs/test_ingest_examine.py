@@ -14,8 +14,10 @@ from PIL import Image
 from pipeline.canonical import Canonical
 from pipeline.decode import DecodeLimits
 from pipeline.layouts import Layouts, Reference, list_input
+from pipeline.perceptual import SIGNATURE_BYTES
 from pipeline.storage import Folder
-from spark_jobs._examine import Fact, examine, examine_lines, fingerprint, fingerprints, work_line
+from spark_jobs._examine import examine, examine_lines, fingerprint, fingerprints, look, work_line
+from spark_jobs._facts import Fact, Facts, raw_hash
 from tests.pictures import encoded, exif, html_named_jpg, photo, png_bomb
 
 CANONICAL = Canonical()
@@ -72,7 +74,7 @@ def test_what_cannot_be_read_is_unreadable(tmp_path: Path, kind: str) -> None:
     assert (fact.reason, fact.sha256) == ("unreadable", None)
     assert fact.detail
     assert str(tmp_path) not in fact.detail
-    assert fingerprint(Folder(str(tmp_path)), Reference("x.jpg", 0, "a")) == ("x.jpg", None)
+    assert fingerprint(Folder(str(tmp_path)), Reference("x.jpg", 0, "a")) is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")
@@ -126,7 +128,18 @@ def test_the_input_has_the_same_hashes_before_and_after_the_look(tmp_path: Path)
     listing = list_input(str(tmp_path), Layouts())
     lines = [work_line(index, reference) for index, reference in enumerate(listing.references)]
     facts = list(examine_lines(lines, listing.root, CANONICAL))
-    found = [(item.shown, fact.sha256) for item, fact in zip(listing.references, facts, strict=True)]
-    assert list(fingerprints(listing)) == found
+    hashes, whole = fingerprints(listing), Facts(len(facts))
+    for some in (lines[3:], lines[:3], []):
+        for found in look(some, listing.root, CANONICAL):
+            whole.add(found)
+    numbers = range(len(facts))
+    assert [hashes.sha_of(n) for n in numbers] == [whole.sha_of(n) for n in numbers] == [fact.sha256 for fact in facts]
+    assert raw_hash(listing.references, hashes) == raw_hash(listing.references, whole)
+    assert whole.why == {fact.number: (fact.reason, fact.detail) for fact in facts if fact.reason}
+    assert whole.usable.tolist() == [fact.pixels is not None for fact in facts]
+    assert whole.marked.tolist() == [fact.mark is not None for fact in facts]
+    for fact in facts:
+        assert whole.pixels[fact.number].tobytes() == (fact.pixels or bytes(16))
+        assert whole.marks[fact.number].tobytes() == (fact.mark or bytes(SIGNATURE_BYTES))
     reasons = {fact.reason for fact in facts}
     assert reasons == {None, "unreadable", "no_source", "bad_name", *(reason for _, reason in BAD.values())}

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
-from pipeline.layouts import Reference
+from pipeline.content import raw_sha256
+from pipeline.records import SPLITS
+from pipeline.references import Reference, References
 from pipeline.splitting import Fractions, Split
-from spark_jobs._examine import Fact
-from spark_jobs._select import Admitted, Selection, admit, faulty, select
+from spark_jobs._admit import admit
+from spark_jobs._facts import Fact, Facts, pack, raw_hash
+from spark_jobs._select import Rows, select
+from spark_jobs._write import part_line, part_plan
 
 ALL_TRAIN = Split(fractions=Fractions(1.0, 0.0, 0.0))
 
@@ -20,41 +26,79 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class Row(NamedTuple):
+    """A row as a person sees it."""
+
+    path: str
+    label: int
+    image_id: str
+    group_id: str
+    split: str
+
+
+class Found(NamedTuple):
+    """A selection as lists: the rows by their paths."""
+
+    rows: list[Row]
+    rejects: list[dict[str, Any]]
+    counts: dict[str, Any]
+    bad: int
+
+
 class Input:
-    """References and facts made by hand: `add(path, label, bytes, pixels)`."""
+    """References and facts made by hand, in the order of their paths: `add(path, label, bytes, pixels)`."""
 
     def __init__(self) -> None:
-        self.references: list[Reference] = []
-        self.facts: list[Fact] = []
+        self.listed: list[Reference] = []
+        self.found: list[Fact] = []
 
     def add(self, path: str, label: int, data: str, pixels: str | None = None, **more: Any) -> Input:
-        self.references.append(Reference(path, label, more.pop("source", "ai" if label else "real"), **more))
+        self.listed.append(Reference(path, label, more.pop("source", "ai" if label else "real"), **more))
         mark = hashlib.sha256((pixels or data).encode()).digest()[:16]
-        self.facts.append(Fact(len(self.facts), _sha(data), mark))
+        self.found.append(Fact(len(self.found), _sha(data), mark))
         return self
 
     def bad(self, path: str, reason: str = "truncated") -> Input:
-        self.references.append(Reference(path, 0, "real"))
-        self.facts.append(Fact(len(self.facts), _sha(path), reason=reason, detail="cut"))
+        problem = (reason, "its name") if reason == "bad_name" else None
+        self.listed.append(Reference(path, 0, "real", problem=problem))
+        sha256 = None if problem else _sha(path)
+        self.found.append(Fact(len(self.found), sha256, reason=reason, detail="cut"))
         return self
 
-    def admit(self) -> Admitted:
-        return admit(self.references, self.facts)
+    def columns(self) -> tuple[References, Facts]:
+        references, facts = References(self.listed), Facts(len(self.found))
+        assert references == self.listed, "not given in the order of their paths"
+        facts.add(pack(self.found))
+        return references, facts
 
-    def select(
-        self, links: list[tuple[int, int]] | None = None, split: Split = ALL_TRAIN, keep: bool = True
-    ) -> Selection:
-        result = select(self.references, self.facts, self.admit(), links or [], split, keep)
-        counts = result.counts
+    def select(self, links: list[tuple[int, int]] | None = None, split: Split = ALL_TRAIN, keep: bool = True) -> Found:
+        references, facts = self.columns()
+        pairs = np.array(links or [], np.int64).reshape(-1, 2)
+        result = select(references, facts, admit(references, facts), pairs, split, keep)
+        counts, rejects = result.counts, list(result.rejects)
         assert counts["files"] == counts["rows"] + counts["duplicates"] + counts["rejected"]
-        assert Counter([row.path for row in result.rows] + [item["path"] for item in result.rejects]) == Counter(
-            reference.shown for reference in self.references
+        rows = [
+            Row(
+                references[file].path,
+                references[file].label,
+                facts.sha_of(file) or "",
+                group.tobytes().hex(),
+                SPLITS[split],
+            )
+            for file, split, group in zip(result.rows.files, result.rows.splits, result.rows.groups, strict=True)
+        ]
+        assert [(SPLITS.index(row.split), row.image_id) for row in rows] == sorted(
+            (SPLITS.index(row.split), row.image_id) for row in rows
         )
-        assert [item["path"] for item in result.rejects] == sorted(item["path"] for item in result.rejects)
-        return result
+        assert Counter([row.path for row in rows] + [item["path"] for item in rejects]) == Counter(
+            reference.shown for reference in self.listed
+        )
+        assert [item["path"] for item in rejects] == sorted(item["path"] for item in rejects)
+        assert len(list(result.rejects.faulty())) == result.rejects.bad
+        return Found(sorted(rows), rejects, counts, result.rejects.bad)
 
 
-def _reasons(selection: Selection) -> dict[str, str]:
+def _reasons(selection: Found) -> dict[str, str]:
     return {item["path"]: item["reason"] for item in selection.rejects}
 
 
@@ -71,7 +115,7 @@ def test_the_first_of_exact_duplicates_is_kept() -> None:
 def test_the_same_bytes_under_both_labels_are_rejected_with_their_duplicates() -> None:
     found = Input().add("a", 0, "x").add("b", 0, "x").add("c", 1, "x").add("d", 0, "y").select()
     assert _reasons(found) == dict.fromkeys("abc", "cross_label_pixels")
-    assert len(faulty(found.rejects)) == 3
+    assert found.bad == 3
 
 
 def test_the_same_pixels_in_other_bytes_under_both_labels_are_rejected() -> None:
@@ -115,7 +159,7 @@ def test_a_matched_pair_is_kept_whole_or_rejected_whole() -> None:
     rejected = given.select([(0, 1)], keep=False)
     assert _reasons(rejected) == dict.fromkeys("ab", "cross_label_group")
     assert rejected.counts["cross_label_groups"] == 1
-    assert faulty(rejected.rejects) == []  # a choice, not bad data
+    assert rejected.bad == 0  # a choice, not bad data
 
 
 def test_a_left_out_copy_still_says_its_split() -> None:
@@ -137,7 +181,7 @@ def test_a_lake_that_grows_keeps_its_splits_with_hash() -> None:
         small.add(f"m{number:03d}", number % 2, f"old {number}")
     for number in range(60):
         large.add(f"a{number:03d}", number % 2, f"new {number}")
-    for reference in small.references:
+    for reference in small.listed:
         large.add(reference.path, reference.label, f"old {int(reference.path[1:])}")
     before = {row.image_id: row.split for row in small.select(split=split).rows}
     found = large.select([(number, 60 + number) for number in range(0, 60, 3)], split)
@@ -146,7 +190,7 @@ def test_a_lake_that_grows_keeps_its_splits_with_hash() -> None:
     assert set(reasons.values()) == {"split_conflict"}
     assert all(after[image_id] == where for image_id, where in before.items() if image_id in after)
     assert all(after.get(image_id) == "train" for image_id, where in before.items() if where == "train")
-    assert faulty(found.rejects) == []
+    assert found.bad == 0
 
 
 def test_surplus_is_listed() -> None:
@@ -164,4 +208,46 @@ def test_bad_files_are_listed_as_they_were_found(keep: bool) -> None:
     assert _reasons(found) == {"b": "truncated", "d": "not_an_image"}
     assert found.rejects[0]["sha256"] == _sha("b")
     assert found.rejects[0]["detail"] == "cut"
-    assert len(faulty(found.rejects)) == 2
+    assert found.bad == 2
+
+
+def test_of_two_that_are_shown_alike_the_first_to_be_left_out_is_listed_first() -> None:
+    """One is named by a byte that is no UTF-8, the other by the four characters in which that byte is shown."""
+    given = Input().add("\\xfe", 0, "1").bad("\\xff").add("a", 1, "2")
+    given.bad("\udcfe", "bad_name").bad("\udcff", "bad_name")
+    found = given.select([(0, 2)], keep=False)
+    assert [(item["path"], item["reason"]) for item in found.rejects] == [
+        ("\\xfe", "bad_name"),
+        ("\\xfe", "cross_label_group"),
+        ("\\xff", "truncated"),
+        ("\\xff", "bad_name"),
+        ("a", "cross_label_group"),
+    ]
+
+
+def test_the_hash_of_the_input_is_that_of_all_its_files() -> None:
+    given = Input().bad("\\xff").add("a", 0, "1").add("é", 1, "2").bad("\udcfe", "bad_name").bad("\udcff", "bad_name")
+    pairs = [(reference.shown, fact.sha256) for reference, fact in zip(given.listed, given.found, strict=True)]
+    assert raw_hash(*given.columns()) == raw_sha256(pairs)
+
+
+@pytest.mark.parametrize("rows_per_part", [1, 2, 7, 100])
+def test_parts_hold_ranges_of_ids_and_all_rows(rows_per_part: int) -> None:
+    given = Input()
+    for number in range(40):
+        given.add(f"{number:02d}", number % 2, f"{number}")
+    references, facts = given.columns()
+    order = sorted(range(40), key=lambda n: (n >= 30, _sha(f"{n}")))
+    splits = np.array([2 * (n >= 30) for n in order], np.int8)  # train and test
+    rows = Rows(np.array(order), splits, np.arange(320, dtype=np.uint16).astype(np.uint8).reshape(40, 8))
+    plan = part_plan(rows, facts, rows_per_part)
+    parts = [json.loads(part_line(work, references, facts, rows)) for work in plan]
+    for split, count in (("train", 30), ("test", 10)):
+        mine = [part for part in parts if part["split"] == split]
+        assert [part["part"] for part in mine] == list(range(-(-count // rows_per_part)))
+        for part in mine:
+            assert {int(row[3][:16], 16) * len(mine) >> 64 for row in part["rows"]} <= {part["part"]}
+    listed = [tuple(row) for part in parts for row in part["rows"]]
+    expected = [(f"{n:02d}", n % 2, "ai" if n % 2 else "real", _sha(f"{n}")) for n in order]
+    assert [row[:4] for row in listed] == expected
+    assert [row[4] for row in listed] == [group.tobytes().hex() for group in rows.groups]
