@@ -42,16 +42,14 @@ class Lake:
 def make_lake(running: Cluster, place: Path) -> Lake:
     """100 pictures under names that a script would not like, in a new folder and in HDFS under /tmp/lake."""
     worker_environment()
-    make_dataset(place / "unused", {"train": 40, "ood": 10}, raw=place / "raw größer #1")
-    dataset, shards = place / "dataset", place / "shards"
-    _local("spark-submit", "--master", "local[2]", INGEST, "--input", str(place / "raw größer #1"), "--output",
-           str(dataset), *SETTINGS)  # fmt: skip
+    raw, dataset, shards = (place / "lake" / name for name in ("raw größer #1", "dataset", "shards"))
+    make_dataset(place / "unused", {"train": 40, "ood": 10}, raw=raw)
+    _local("spark-submit", "--master", "local[2]", INGEST, "--input", str(raw), "--output", str(dataset), *SETTINGS)
     stats = _local(sys.executable, "-m", "mapreduce.stats", "-r", "inline", str(dataset))
     _local("spark-submit", "--master", "local[2]", AUGMENT, "--input", str(dataset), "--output", str(shards))
+    run(running, "hdfs", "dfs", "-put", "lake", "/tmp/", cwd=place)  # by itself it takes a '#' in a name for a fragment
     hdfs = f"{running.default_fs}/tmp/lake"
-    run(running, "hdfs", "dfs", "-mkdir", "-p", "/tmp/lake")
-    run(running, "hdfs", "dfs", "-put", "-f", "raw größer #1", "dataset", "/tmp/lake/", cwd=place)
-    return Lake(f"{hdfs}/raw größer #1", dataset, stats, shards, hdfs)
+    return Lake(f"{hdfs}/{raw.name}", dataset, stats, shards, hdfs)
 
 
 def _local(*command: str) -> bytes:
