@@ -80,6 +80,7 @@ class References:
     def __init__(self, found: Iterable[Reference]) -> None:
         """The files of an input, in any order."""
         self._table = _sorted(_collected(found))
+        pa.default_memory_pool().release_unused()  # it would keep what sorting took, twice as much as the columns
         column = {name: self._table.column(name).chunk(0) for name in ("label", "source", "split", "group")}
         self.labels: NDArray[np.int8] = column["label"].to_numpy()
         self.sources: NDArray[np.int32] = column["source"].indices.to_numpy()
