@@ -3,8 +3,9 @@
     python -m benchmarks.same_bytes          prints the tables and writes benchmarks/results/same_bytes.md
 
 One small lake is put on this machine, on HDFS and on S3, and every combination of engine and storage makes its results
-from there to there, by the commands that a user would type. A cluster (`cluster/`) and an S3 server are started for it
-and ended. It fails if one hash differs. About a quarter of an hour on two cores.
+from there to there, by the commands that a user would type. The cluster is the one that runs (`make cluster`, then
+`eval "$(python -m cluster env)"`), or one that is started for it and ended; so is an S3 server. It fails if one hash
+differs. About a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ DIST = ROOT / "dist"
 SETTINGS = ("--set", "layout=list", "--set", "rows_per_part=128", "--set", "canonical.geometry.mode=native")
 RUNNERS = ("inline", "local", "spark", "hadoop")
 MASTERS = ("local[1]", "local[2]", "standalone", "YARN client", "YARN cluster")
-PACKAGES = ("pyspark", "mrjob", "pyarrow", "numpy", "pillow", "simplejpeg", "hdfs-native", "s3fs")
+PACKAGES = ("pyspark", "mrjob", "pyarrow", "numpy", "pillow", "simplejpeg", "hdfs-native", "boto3")
+EXPORTS = ("HADOOP_HOME", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR", "JAVA_HOME", "PATH", "TELLTALE_HDFS",
+           "TELLTALE_SPARK_MASTER")  # fmt: skip
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 
 
@@ -60,8 +63,8 @@ class Result:
 class Commands:
     """The users' commands, with what each engine needs to be told."""
 
-    def __init__(self, cluster: Cluster, environment: Mapping[str, str]) -> None:
-        self._cluster, self._environment = cluster, {**cluster.environment(), **environment}
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._secrets = {name: environment[name] for name in CREDENTIALS}
 
     def run(self, *command: str) -> float:
@@ -77,7 +80,11 @@ class Commands:
 
     def spark(self, master: str, script: str, *options: str) -> float:
         """A Spark job on a master of the table."""
-        where = {"standalone": self._cluster.spark_master, "YARN client": "yarn", "YARN cluster": "yarn"}
+        where = {
+            "standalone": self._environment["TELLTALE_SPARK_MASTER"],
+            "YARN client": "yarn",
+            "YARN cluster": "yarn",
+        }
         words = ["spark-submit", "--master", where.get(master, master)]
         if master in where:
             words += [*("--py-files", str(DIST / "telltale-jobs.zip"))]
@@ -126,18 +133,31 @@ def _stage() -> Iterator[tuple[Commands, list[Place]]]:
         endpoint = stack.enter_context(s3_server(folder / "s3"))
         secrets = dict(zip(CREDENTIALS, (ACCESS_KEY, SECRET_KEY, endpoint, "us-east-1"), strict=True))
         os.environ.update(secrets)  # this process puts the lake there
-        cluster = Cluster(folder / "cluster")
-        stack.callback(cluster.down)
-        cluster.up()
-        os.environ.update(cluster.exports() | {"PATH": os.environ["PATH"]})
+        exports = stack.enter_context(_running(folder / "cluster"))
+        os.environ.update({name: value for name, value in exports.items() if name != "PATH"})
         subprocess.run([sys.executable, str(ROOT / "scripts" / "dist")], check=True)
         places = [
             Place("file", str(folder / "lake")),
-            Place("hdfs", f"{cluster.default_fs}/tmp/lake"),
+            Place("hdfs", f"{exports['TELLTALE_HDFS']}/tmp/{folder.name}"),
             Place("s3", f"s3://{BUCKET}/lake"),
         ]
-        path = f"{cluster.exports()['PATH']}:{user_environment()['PATH']}"
-        yield Commands(cluster, {**secrets, "PATH": path}), places
+        path = f"{exports['PATH']}{os.pathsep}{user_environment()['PATH']}"
+        yield Commands({**user_environment(), **exports, **secrets, "PATH": path}), places
+        Folder(places[1].uri).remove("")
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[dict[str, str]]:
+    """The variables of the cluster that is there, or of one in `folder`."""
+    if {"TELLTALE_HDFS", "TELLTALE_SPARK_MASTER", "HADOOP_CONF_DIR"} <= os.environ.keys():
+        yield {name: os.environ[name] for name in EXPORTS if name in os.environ}
+        return
+    cluster = Cluster(folder)
+    try:
+        cluster.up()
+        yield cluster.exports()
+    finally:
+        cluster.down()
 
 
 def _spread(places: Sequence[Place], count: int) -> None:

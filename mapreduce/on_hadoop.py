@@ -38,7 +38,7 @@ _LOG_WAIT: Final = (0, 2, 4, 8)  # seconds between looks at logs that YARN is st
 
 _CAUSES: Final = (
     (
-        r"running beyond the '?(?:PHYSICAL|VIRTUAL)'? memory limit\. Current usage: ([^;.]*(?:\.\d+ \w+)?[^;.]*)",
+        r"running (?:\d+B )?beyond the '?(?:PHYSICAL|VIRTUAL)'? memory limit\. Current usage: ([^;]*)",
         "a task needed more memory than its container has ({0}); give map tasks more with "
         "--mrjob='--jobconf mapreduce.map.memory.mb=2048'",
     ),

@@ -123,6 +123,10 @@ def _run(job: Any, runner: str, take: Callable[[str, Any], None]) -> dict[str, i
                 f"the {runner} job failed: {cause or _cause(messages, str(error.reason))}. Run again; if it fails the "
                 "same way, TELLTALE_DEBUG=1 shows all that its tasks said."
             ) from error
+        except OSError as error:  # mrjob's, when a command of Hadoop's failed that it calls before or after the job
+            if not (cause := failure(messages) if runner == "hadoop" else None):
+                raise
+            raise TelltaleError(f"the hadoop job failed: {cause}.") from error
         for key, value in job.parse_output(made.cat_output()):
             take(key, value)
         counters: dict[str, int] = {}

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from pipeline.errors import OutputExistsError, StorageError
 from pipeline.storage._backend import CHUNK, STAGING, Entry, Staged, is_hidden
@@ -25,6 +25,8 @@ from pipeline.storage._remote import RangeFile, Transient, fail, patiently, spoo
 from pipeline.storage._uri import Place, join
 
 __all__ = ["HdfsBackend"]
+
+_UPLOADS: Final = 7  # half a minute in all: by then the NameNode avoids a DataNode that has died
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class HdfsBackend:
     def _publish(self, source: BinaryIO, path: str, only_if_absent: bool) -> None:
         where = self.locate(path)
         _check_name(where, path)
-        patiently(lambda: self._upload(source, path, where, only_if_absent))
+        patiently(lambda: self._upload(source, path, where, only_if_absent), _UPLOADS)
 
     def _upload(self, source: BinaryIO, path: str, where: str, only_if_absent: bool) -> None:
         """One attempt, under a name of its own, which is gone afterwards whatever happens."""
@@ -117,7 +119,9 @@ class HdfsBackend:
         name, target = f"{staging}/{uuid.uuid4().hex}", self._path(path)
         try:
             with told(f"{where}: cannot write", writing=True):
-                self._fill(hdfs, name, source)
+                writer = hdfs.create(name)  # with its parents, in the NameNode's own step
+            with told(f"{where}: cannot write", writing=True, blocks=True):
+                self._fill(writer, source)
             if "/" in path:
                 with told(f"{where}: cannot make its folder"):
                     hdfs.mkdirs(target.rpartition("/")[0], create_parent=True)
@@ -131,9 +135,8 @@ class HdfsBackend:
             with suppress(Exception):  # another writer's bytes may be staged there
                 hdfs.delete(staging)
 
-    def _fill(self, hdfs: Any, name: str, source: BinaryIO) -> None:
+    def _fill(self, writer: Any, source: BinaryIO) -> None:
         source.seek(0)
-        writer = hdfs.create(name)  # with its parents, in the NameNode's own step
         while chunk := source.read(CHUNK):
             writer.write(chunk)
         writer.close()
@@ -182,7 +185,7 @@ class _Reader:
 
     def _attempt(self, start: int, stop: int) -> bytes:
         try:
-            with told(f"{self._where}: cannot read"):
+            with told(f"{self._where}: cannot read", blocks=True):
                 data = bytes(self._file.read_range(start, stop - start))
         except Transient:
             self._file = self._look_up()

@@ -99,6 +99,8 @@ _BLOCKS: Final = (
     "no replica of a block could be {0}: every one is damaged, or its DataNode does not answer. `hdfs dfsadmin "
     "-report` and `hdfs fsck PATH -files -blocks -locations` say which; mend that, then run the same command again"
 )
+_NO_NAMENODE: Final = _Meaning("", errno.EHOSTDOWN, _DOWN, unavailable=True)
+_NO_DATANODE: Final = _Meaning("", errno.EIO, _BLOCKS, transient=True)
 _MEANINGS: Final = (
     _Meaning(
         "SafeModeException",
@@ -162,8 +164,13 @@ _MEANINGS: Final = (
 
 
 @contextmanager
-def told(what: str, writing: bool = False) -> Iterator[None]:
+def told(what: str, writing: bool = False, blocks: bool = False) -> Iterator[None]:
     """Turn what the client raises into a StorageError that begins with `what`.
+
+    Args:
+        what: file and deed.
+        writing: not reading.
+        blocks: it is DataNodes that are asked, of which others may answer the next time.
 
     Raises:
         Transient: another try may succeed.
@@ -176,11 +183,11 @@ def told(what: str, writing: bool = False) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _missing(what, str(error)) from OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     except Exception as error:
-        _raise(what, error, writing)
+        _raise(what, error, writing, blocks)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # what Rust raises is no Exception
             raise
-        _raise(what, error, writing)
+        _raise(what, error, writing, blocks)
 
 
 def _missing(what: str, text: str) -> StorageError:
@@ -189,11 +196,11 @@ def _missing(what: str, text: str) -> StorageError:
     return StorageError(f"{what}: {os.strerror(errno.ENOENT)}.")
 
 
-def _raise(what: str, error: BaseException, writing: bool) -> None:
+def _raise(what: str, error: BaseException, writing: bool, blocks: bool) -> None:
     text = str(error)
     meaning = next((item for item in _MEANINGS if item.sign in text), None)
     if meaning is None and isinstance(error, OSError):
-        meaning = _Meaning("", errno.EHOSTDOWN, _DOWN, unavailable=True)
+        meaning = _NO_DATANODE if blocks else _NO_NAMENODE
     if meaning is None:
         fail(f"{what}: {_first_line(text)}.", errno.EIO)
     words = meaning.words.format("written" if writing else "read")

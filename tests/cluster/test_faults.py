@@ -48,7 +48,7 @@ def test_a_nodemanager_killed_while_it_runs_map_tasks(cluster: Cluster, lake: La
         for process in containers(cluster, node, ""):
             process.kill()  # a machine that dies takes its containers along
         code, out, err = finished(job)
-    assert code == 0, err
+    assert code == 0, out + err
     assert out.encode() == lake.stats
 
 
@@ -58,7 +58,7 @@ def test_the_resourcemanager_restarted_while_a_job_runs(cluster: Cluster, lake: 
         cluster.kill("resourcemanager")
         cluster.start("resourcemanager")
         code, out, err = finished(job)
-    assert code == 0, err
+    assert code == 0, out + err
     assert out.encode() == lake.stats
 
 
@@ -69,8 +69,8 @@ def test_an_executor_killed_while_it_works(cluster: Cluster, lake: Lake) -> None
         wait_for(lambda: containers(cluster, "spark-worker-1", "pyspark.daemon"), job)
         for process in containers(cluster, "spark-worker-1", "CoarseGrainedExecutorBackend"):
             process.kill()
-        code, _, err = finished(job)
-    assert code == 0, err
+        code, out, err = finished(job)
+    assert code == 0, out + err
     assert same(output, lake.dataset)
 
 
@@ -79,8 +79,8 @@ def test_a_datanode_killed_while_blocks_are_read_and_written(cluster: Cluster, l
     with started(cluster, *augment(cluster, lake, output)) as job:
         wait_for(lambda: containers(cluster, "spark-worker-1", "pyspark.daemon"), job)
         cluster.kill("datanode-2")
-        code, _, err = finished(job)
-    assert code == 0, err
+        code, out, err = finished(job)
+    assert code == 0, out + err
     assert same(output, lake.shards)
 
 
@@ -99,8 +99,8 @@ def test_the_driver_killed_at_random_moments(cluster: Cluster, lake: Lake, count
             assert same(output, lake.shards)
             Folder(output).remove("")
     with started(cluster, *command) as job:
-        code, _, err = finished(job)
-    assert code == 0, err
+        code, out, err = finished(job)
+    assert code == 0, out + err
     assert same(output, lake.shards)
 
 
@@ -122,5 +122,5 @@ def test_a_straggling_task_is_overtaken_and_no_row_counted_twice(cluster: Cluste
         finally:
             if stopped.is_running():
                 stopped.kill()
-    assert code == 0, err
+    assert code == 0, out + err
     assert out.encode() == lake.stats
