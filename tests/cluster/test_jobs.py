@@ -18,16 +18,28 @@ from tests.cluster.commands import run
 from tests.cluster.lake import AUGMENT, INGEST, SETTINGS, Lake
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(900)
+
+ALWAYS, IN_FULL = pytest.mark.cluster, pytest.mark.cluster_full
 
 
-@pytest.mark.parametrize("runner", ["hadoop", "inline", "spark"])
+@pytest.mark.parametrize(
+    "runner",
+    [pytest.param("hadoop", marks=ALWAYS), pytest.param("inline", marks=IN_FULL), pytest.param("spark", marks=IN_FULL)],
+)
 def test_statistics_over_hdfs_are_the_same_bytes(cluster: Cluster, lake: Lake, runner: str) -> None:
     command = (sys.executable, "-m", "mapreduce.stats", "-r", runner, f"{lake.hdfs}/dataset")
     assert run(cluster, *command, "--row-groups-per-task", "1", cwd=ROOT).encode() == lake.stats
 
 
-@pytest.mark.parametrize("master", ["standalone", "yarn client", "yarn cluster"])
+@pytest.mark.parametrize(
+    "master",
+    [
+        pytest.param("standalone", marks=IN_FULL),
+        pytest.param("yarn client", marks=ALWAYS),
+        pytest.param("yarn cluster", marks=IN_FULL),
+    ],
+)
 def test_dataset_and_shards_over_hdfs_are_the_same_bytes(cluster: Cluster, lake: Lake, master: str) -> None:
     options = ["--master", cluster.spark_master] if master == "standalone" else ["--master", "yarn"]
     options += [*SPARK, *(CLUSTER_MODE if master == "yarn cluster" else ())]
@@ -38,6 +50,7 @@ def test_dataset_and_shards_over_hdfs_are_the_same_bytes(cluster: Cluster, lake:
     assert Folder(f"{output}/shards").read("manifest.json") == (lake.shards / "manifest.json").read_bytes()
 
 
+@IN_FULL
 def test_a_task_without_libraries_fails_with_one_readable_line(cluster: Cluster, lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "empty.tar.gz").write_bytes(_empty_archive())
     done = subprocess.run(
@@ -53,6 +66,7 @@ def test_a_task_without_libraries_fails_with_one_readable_line(cluster: Cluster,
     assert "Traceback" not in done.stderr
 
 
+@IN_FULL
 def test_the_counters_reach_the_terminal(cluster: Cluster, lake: Lake) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mapreduce.stats", "-r", "hadoop", f"{lake.hdfs}/dataset"],
