@@ -34,7 +34,6 @@ def folder(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Folder]
     for role in ("namenode", *NODES):
         cluster.start(role)
     cluster.wait_ready()
-    run(cluster, "hdfs", "dfsadmin", "-safemode", "leave")
     made.remove("")
 
 
@@ -217,10 +216,13 @@ def test_a_name_node_that_is_not_there_is_named_within_a_minute() -> None:
 def test_safe_mode_says_what_to_wait_for(cluster: Cluster, folder: Folder) -> None:
     folder.put("a", b"1")
     run(cluster, "hdfs", "dfsadmin", "-safemode", "enter")
-    for action in (lambda: folder.put("b", b"1"), lambda: folder.create("b", b"1"), lambda: folder.remove("a")):
-        with pytest.raises(UnavailableError, match=r"safe mode.*hdfs dfsadmin -safemode get"):
-            action()
-    assert folder.read("a") == b"1"
+    try:
+        for action in (lambda: folder.put("b", b"1"), lambda: folder.create("b", b"1"), lambda: folder.remove("a")):
+            with pytest.raises(UnavailableError, match=r"safe mode.*hdfs dfsadmin -safemode get"):
+                action()
+        assert folder.read("a") == b"1"
+    finally:
+        run(cluster, "hdfs", "dfsadmin", "-safemode", "leave")
 
 
 def test_a_quota_says_what_to_do(cluster: Cluster, folder: Folder) -> None:
