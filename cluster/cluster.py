@@ -1,13 +1,12 @@
 """The cluster as an object: start all daemons or one, kill one, ask where it serves. `python -m cluster` is its face.
 
-Everything runs on loopback and as the user who starts it. What a daemon is told is the matter of `cluster.roles` and
-docker/.
+Everything runs on loopback, unless the NodeManagers are to have networks of their own, and as the user who starts it.
+What a daemon is told is the matter of `cluster.roles` and docker/.
 """
 
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import subprocess
 import time
@@ -16,20 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
-
-from cluster import paths, processes, state
+from cluster import environment, network, paths, processes, state
 from cluster.hadoop_home import hadoop_home
 from cluster.ports import wait_free
 from cluster.ready import waiting_for
-from cluster.roles import DOCKER, HOST, ROLES, Role, shared_variables
+from cluster.roles import DOCKER, ROLES, Role
 from pipeline.errors import SetupError, UsageError
-from pipeline.java import check_java
 
 __all__ = ["Cluster", "Status"]
 
 _PATIENCE: Final = 180.0  # seconds for all daemons to serve, on a busy machine
 _POLL: Final = 0.25
+_NODES: Final = [name for name, role in ROLES.items() if role.kind == "nodemanager"]
 
 
 @dataclass(frozen=True)
@@ -47,27 +44,29 @@ class Cluster:
 
     Args:
         data: a folder for all that the daemons keep; made if absent. HDFS's files are still there after `down`.
+        partitionable: `up` gives each NodeManager a network namespace, whose link `cut` and `join` switch (root only).
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, partitionable: bool = False) -> None:
         self.data = data.resolve()
+        self._partitionable = partitionable
 
     # Where things are
 
     @property
     def default_fs(self) -> str:
         """HDFS's URI, without a slash at the end."""
-        return f"hdfs://{HOST}:{self._state().ports['namenode']['NAMENODE_PORT']}"
+        return environment.default_fs(self._state())
 
     @property
     def spark_master(self) -> str:
         """The standalone master, for `spark-submit --master`."""
-        return f"spark://{HOST}:{self._state().ports['spark-master']['SPARK_MASTER_PORT']}"
+        return environment.spark_master(self._state())
 
     def page(self, role: str) -> str:
         """Where a daemon answers HTTP."""
         _role(role)
-        return _page(self._state(), role)
+        return self._state().page(role)
 
     def folder(self, role: str) -> Path:
         """What a daemon keeps: blocks, containers' folders, its own configuration."""
@@ -79,18 +78,7 @@ class Cluster:
 
     def exports(self) -> dict[str, str]:
         """The variables with which Hadoop's and Spark's commands find this cluster; `PATH` is only what comes first."""
-        home = self._state().links["hadoop"]
-        conf = Path(self._state().links["data"])
-        return {
-            "HADOOP_HOME": home,
-            "HADOOP_CONF_DIR": str(conf / "conf"),
-            "YARN_CONF_DIR": str(conf / "conf"),
-            "SPARK_CONF_DIR": str(conf / "spark-conf"),
-            "JAVA_HOME": _java_home(),
-            "PATH": f"{home}/bin",
-            "TELLTALE_HDFS": self.default_fs,
-            "TELLTALE_SPARK_MASTER": self.spark_master,
-        }
+        return environment.for_clients(self._state())
 
     def environment(self) -> dict[str, str]:
         """This process's environment with `exports()` in it, for commands that are to run on the cluster."""
@@ -114,8 +102,8 @@ class Cluster:
         """
         with state.locked(self.data):
             kept = state.load(self.data) or state.new()
-            missing = [name for name in ROLES if _running(kept, name) is None]
-            if not missing and not waiting_for(kept.ports):
+            missing = [name for name in ROLES if kept.running(name) is None]
+            if not missing and not waiting_for(kept.pages()):
                 return False
             self._prepare(kept)
             for name in missing:
@@ -123,7 +111,7 @@ class Cluster:
             for name in missing:
                 self._start(kept, name)
             self._wait(kept)
-            _run([str(DOCKER / "bin" / "hdfs-folders")], self._variables(kept))
+            _run([str(DOCKER / "bin" / "hdfs-folders")], environment.for_daemons(kept))
             return bool(missing)
 
     def down(self) -> int:
@@ -136,12 +124,14 @@ class Cluster:
             kept = state.load(self.data)
             if kept is None:
                 return 0
-            daemons = [process for name in ROLES if (process := _running(kept, name))]
+            daemons = [process for name in ROLES if (process := kept.running(name))]
             processes.end_all(daemons)
             rest = processes.leftovers(self.folder(name) for name in ROLES)
             processes.end_all(rest, grace=3)
+            if kept.network:
+                kept.network.remove()
             paths.remove_links(kept.links)
-            kept.started, kept.links = {}, {}
+            kept.started, kept.links, kept.network = {}, {}, None
             state.save(self.data, kept)
             return len(daemons) + len(rest)
 
@@ -150,9 +140,9 @@ class Cluster:
         kept = state.load(self.data)
         if kept is None:
             return []
-        running = {name: _running(kept, name) for name in ROLES}
+        running = {name: kept.running(name) for name in ROLES}
         return [
-            Status(name, process.pid if process else None, _page(kept, name), self.log(name))
+            Status(name, process.pid if process else None, kept.page(name), self.log(name))
             for name, process in running.items()
         ]
 
@@ -169,14 +159,14 @@ class Cluster:
     def pid(self, role: str) -> int | None:
         """A daemon's process id, None if it does not run."""
         _role(role)
-        process = _running(self._state(), role)
+        process = self._state().running(role)
         return process.pid if process else None
 
     def kill(self, role: str, number: int = signal.SIGKILL) -> None:
         """Send a daemon a signal and wait until it is gone; nothing if it does not run. What it started may run on."""
         _role(role)
         kept = self._state()
-        process = _running(kept, role)
+        process = kept.running(role)
         if process:
             processes.send([process], number, patience=60)
         kept.started.pop(role, None)
@@ -190,9 +180,25 @@ class Cluster:
         """
         _role(role)
         kept = self._state()
-        if _running(kept, role) is None:
+        if kept.running(role) is None:
             self._check_ports(kept, role)
             self._start(kept, role)
+
+    def cut(self, role: str) -> None:
+        """Take the link of a NodeManager down: it and its containers run on, and reach nobody.
+
+        Raises:
+            UsageError: the cluster is not partitionable, or this daemon has no link of its own.
+        """
+        self._network().cut(role)
+
+    def join(self, role: str) -> None:
+        """Take the link of a NodeManager up again.
+
+        Raises:
+            UsageError: as for `cut`.
+        """
+        self._network().join(role)
 
     # How it is done
 
@@ -202,6 +208,12 @@ class Cluster:
             raise UsageError(f"no cluster runs in {self.data}. Start it: python -m cluster up --data '{self.data}'")
         return kept
 
+    def _network(self) -> network.Network:
+        found = self._state().network
+        if found is None:
+            raise UsageError(f"the nodes of the cluster in {self.data} have no networks of their own.")
+        return found
+
     def _prepare(self, kept: state.State) -> None:
         """Everything that daemons and clients need before they start."""
         folders = {"data": self.data, "hadoop": hadoop_home(), "spark": paths.spark_home()}
@@ -209,33 +221,28 @@ class Cluster:
         (self.data / "logs").mkdir(parents=True, exist_ok=True)
         paths.interpreter_folder(self.data / "path")
         state.save(self.data, kept)
+        self._connect(kept)
         data = kept.links["data"]
         targets = {"DATA_DIR": "client", "HADOOP_CONF_DIR": "conf", "SPARK_CONF_DIR": "spark-conf"}
         own = {variable: f"{data}/{name}" for variable, name in targets.items()}
-        _run([str(DOCKER / "bin" / "client"), "true"], {**self._variables(kept), **own})
+        _run([str(DOCKER / "bin" / "client"), "true"], {**environment.for_daemons(kept), **own})
 
-    def _variables(self, kept: state.State) -> dict[str, str]:
-        """What every daemon gets; nothing of this process's environment, so that containers start with as little."""
-        user = pwd.getpwuid(os.getuid())
-        path = f"{kept.links['data']}/path:/usr/bin:/bin"
-        return {
-            **shared_variables(kept.ports),
-            "BIND_HOST": HOST,
-            "HADOOP_HOME": kept.links["hadoop"],
-            "SPARK_HOME": kept.links["spark"],
-            "JAVA_HOME": _java_home(),
-            "JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",  # starts in half the time
-            "PATH": path,
-            "CONTAINER_PATH": path,
-            "HOME": user.pw_dir,
-            "USER": user.pw_name,
-            "HDFS_USER": user.pw_name,
-            "SPARK_LOCAL_IP": HOST,
-        }
+    def _connect(self, kept: state.State) -> None:
+        """Give the nodes their network, if they are to have one; nothing may run yet."""
+        if kept.network and kept.network.stands():
+            return
+        if (kept.network or self._partitionable) and any(kept.running(name) for name in ROLES):
+            raise UsageError(f"daemons in {self.data} run without their nodes' network. End them first: `down`.")
+        kept.network = network.create(_NODES, self.log("network")) if self._partitionable else None
+        if kept.network:
+            state.save(self.data, kept)  # before anything can fail: `down` ends what is named there
+            kept.network.connect()
 
     def _check_ports(self, kept: state.State, name: str) -> None:
+        if kept.network and name in kept.network.nodes:
+            return  # nobody else is there
         for variable, port in kept.ports[name].items():
-            if not wait_free(port):
+            if not wait_free(port, kept.host(name)):
                 raise SetupError(
                     f"{name} cannot start: its port {port} ({variable}) is taken by another program. End that one, or "
                     f"run `python -m cluster down` and remove {self.data}/cluster.json: `up` will choose other ports."
@@ -243,15 +250,16 @@ class Cluster:
 
     def _start(self, kept: state.State, name: str) -> None:
         role = ROLES[name]
-        environment = {
-            **self._variables(kept),
+        variables = {
+            **environment.for_daemons(kept, name),
             **{variable: str(port) for variable, port in kept.ports[name].items()},
             "DATA_DIR": f"{kept.links['data']}/{name}",
             "HEAP_MB": str(role.heap),
         }
         self.folder(name).mkdir(exist_ok=True)
-        command = [str(DOCKER / "bin" / "daemon"), role.kind]
-        kept.started[name] = processes.start(command, environment, self.log(name))
+        inside = kept.network.entering(name) if kept.network else []
+        command = [*inside, str(DOCKER / "bin" / "daemon"), role.kind]
+        kept.started[name] = processes.start(command, variables, self.log(name))
         state.save(self.data, kept)
 
     def _wait(self, kept: state.State, patience: float = _PATIENCE) -> None:
@@ -261,7 +269,7 @@ class Cluster:
                 if started.process() is None:
                     words = processes.last_words(self.log(name), started)
                     raise SetupError(f"{name} has ended: {words} (all of it: {self.log(name)})")
-            missing = waiting_for(kept.ports)
+            missing = waiting_for(kept.pages())
             if not missing:
                 return
             if time.monotonic() > end:
@@ -274,19 +282,6 @@ def _role(name: str) -> Role:
     if name not in ROLES:
         raise UsageError(f"no daemon is called {name}; there are {', '.join(ROLES)}.")
     return ROLES[name]
-
-
-def _page(kept: state.State, name: str) -> str:
-    return f"http://{HOST}:{kept.ports[name][ROLES[name].page]}"
-
-
-def _running(kept: state.State, name: str) -> psutil.Process | None:
-    started = kept.started.get(name)
-    return started.process() if started else None
-
-
-def _java_home() -> str:
-    return str(Path(check_java()).resolve().parent.parent)
 
 
 def _run(command: Iterable[str], environment: Mapping[str, str]) -> None:

@@ -16,22 +16,22 @@ __all__ = ["choose", "wait_free"]
 _RANGE: Final = range(20000, 32000)
 
 
-def _is_free(port: int) -> bool:
+def _is_free(port: int, host: str = HOST) -> bool:
     """Whether a server could listen there now."""
     with socket.socket() as probe:
         # As Java's servers do: a connection that has just ended does not hold its port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True
 
 
-def wait_free(port: int, patience: float = 3.0) -> bool:
+def wait_free(port: int, host: str = HOST, patience: float = 3.0) -> bool:
     """Whether a server could listen there, soon: threads of one that was just killed may hold it for a moment."""
     end = time.monotonic() + patience
-    while not _is_free(port):
+    while not _is_free(port, host):
         if time.monotonic() > end:
             return False
         time.sleep(0.05)

@@ -8,26 +8,26 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cluster.roles import HOST, ROLES
+from cluster.roles import ROLES
 
 __all__ = ["waiting_for"]
 
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback goes through no proxy
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # nothing of ours goes through a proxy
 _NODES: Final = 2
 
 
-def _ask(port: int, path: str) -> Any:
+def _ask(page: str, path: str) -> Any:
     """The answer of a daemon, or None while it does not give one."""
     try:
-        with _OPENER.open(f"http://{HOST}:{port}{path}", timeout=5) as answer:
+        with _OPENER.open(page + path, timeout=5) as answer:
             return json.load(answer)
     except (urllib.error.URLError, OSError, ValueError):
         return None
 
 
-def _namenode(port: int) -> str | None:
-    info = _ask(port, "/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo")
-    state = _ask(port, "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")
+def _namenode(page: str) -> str | None:
+    info = _ask(page, "/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo")
+    state = _ask(page, "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")
     if not info or not info["beans"] or not state or not state["beans"]:
         return "the NameNode's answer"
     live = state["beans"][0]["NumLiveDataNodes"]
@@ -36,20 +36,20 @@ def _namenode(port: int) -> str | None:
     return "HDFS to leave safe mode" if info["beans"][0]["Safemode"] else None
 
 
-def _resourcemanager(port: int) -> str | None:
-    answer = _ask(port, "/ws/v1/cluster/metrics")
+def _resourcemanager(page: str) -> str | None:
+    answer = _ask(page, "/ws/v1/cluster/metrics")
     if not answer:
         return "the ResourceManager's answer"
     active = answer["clusterMetrics"]["activeNodes"]
     return None if active >= _NODES else f"{_NODES} NodeManagers ({active} active)"
 
 
-def _historyserver(port: int) -> str | None:
-    return None if _ask(port, "/ws/v1/history/info") else "the job history server's answer"
+def _historyserver(page: str) -> str | None:
+    return None if _ask(page, "/ws/v1/history/info") else "the job history server's answer"
 
 
-def _spark_master(port: int) -> str | None:
-    answer = _ask(port, "/json/")
+def _spark_master(page: str) -> str | None:
+    answer = _ask(page, "/json/")
     if not answer:
         return "the Spark master's answer"
     alive = answer["aliveworkers"]
@@ -69,12 +69,16 @@ _CHECKS: Final = {
 }
 
 
-def waiting_for(ports: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """What is still missing, in words; nothing once the whole cluster serves."""
-    found = (check(ports[name][ROLES[name].page]) for name, check in _CHECKS.items())
+def waiting_for(pages: Mapping[str, str]) -> list[str]:
+    """What is still missing, in words; nothing once the whole cluster serves.
+
+    Args:
+        pages: by role, where the daemon answers HTTP.
+    """
+    found = (check(pages[name]) for name, check in _CHECKS.items())
     missing = [words for words in found if words]
     if missing:
         return missing
     # The heads may not have noticed yet that a node went and came back: the nodes themselves are asked too.
     nodes = ((role, _OWN[role.kind]) for role in ROLES.values() if role.kind in _OWN)
-    return [f"{role.name}'s answer" for role, path in nodes if not _ask(ports[role.name][role.page], path)]
+    return [f"{role.name}'s answer" for role, path in nodes if not _ask(pages[role.name], path)]

@@ -88,8 +88,8 @@ ROLES: Final[Mapping[str, Role]] = {role.name: role for role in _ALL}
 """Every daemon by its name, in the order in which they are started."""
 
 
-def defaults() -> dict[str, str]:
-    """The variables of docker/cluster.env, with every host this machine's loopback.
+def defaults(host: str = HOST) -> dict[str, str]:
+    """The variables of docker/cluster.env, with every host this machine's loopback, or another address.
 
     Raises:
         SetupError: the file is not there, since this is no checkout.
@@ -100,16 +100,17 @@ def defaults() -> dict[str, str]:
     except OSError as error:
         raise SetupError(f"{path} cannot be read ({error.strerror}). Run this in a checkout of Telltale.") from error
     pairs = (line.split("=", 1) for line in lines if line.strip() and not line.startswith("#"))
-    return {name: HOST if name.endswith("_HOST") else value for name, value in pairs}
+    return {name: host if name.endswith("_HOST") else value for name, value in pairs}
 
 
-def shared_variables(ports: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+def shared_variables(ports: Mapping[str, Mapping[str, int]], host: str = HOST) -> dict[str, str]:
     """What all daemons and clients alike are told.
 
     Args:
         ports: by role, the port of each of its variables.
+        host: this machine's address.
     """
-    found = {**defaults(), "NODE_HOST": HOST}
+    found = {**defaults(host), "NODE_HOST": host}
     for role in ROLES.values():
         if role.single:
             found |= {name: str(port) for name, port in ports[role.name].items()}

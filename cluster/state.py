@@ -11,9 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
+from cluster.network import Network
 from cluster.ports import choose
 from cluster.processes import Started
-from cluster.roles import ROLES
+from cluster.roles import HOST, ROLES
 from pipeline.errors import StorageError, UsageError
 
 __all__ = ["State", "load", "locked", "new", "save"]
@@ -29,11 +32,36 @@ class State:
         ports: by role, the port of each of its variables.
         started: by role, the process started last, whether it still runs or not.
         links: where the start scripts find the data folder, Hadoop and Spark under names without blanks.
+        network: the nodes' own, if they have one.
     """
 
     ports: dict[str, dict[str, int]]
     started: dict[str, Started] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    network: Network | None = None
+
+    def host(self, role: str | None = None) -> str:
+        """The address of a daemon, or that of this machine on the network of all of them."""
+        if self.network is None:
+            return HOST
+        return self.network.nodes.get(role or "", self.network.host)
+
+    def at(self, role: str, port: str) -> str:
+        """Host and port, of the port's variable."""
+        return f"{self.host(role)}:{self.ports[role][port]}"
+
+    def page(self, role: str) -> str:
+        """Where a daemon answers HTTP."""
+        return f"http://{self.at(role, ROLES[role].page)}"
+
+    def pages(self) -> dict[str, str]:
+        """The same, by role."""
+        return {role: self.page(role) for role in ROLES}
+
+    def running(self, role: str) -> psutil.Process | None:
+        """A daemon's process, if it runs."""
+        started = self.started.get(role)
+        return started.process() if started else None
 
 
 @contextmanager
@@ -71,7 +99,7 @@ def load(data: Path) -> State | None:
         if set(kept["ports"]) != set(ROLES):
             raise ValueError("other daemons")
         started = {name: Started(**values) for name, values in kept["started"].items()}
-        return State(kept["ports"], started, kept["links"])
+        return State(kept["ports"], started, kept["links"], _network(kept.get("network")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -102,3 +130,10 @@ def save(data: Path, state: State) -> None:
         scratch.replace(data / _NAME)
     except OSError as error:
         raise StorageError(f"{data / _NAME} cannot be written ({error.strerror}). Free space there.") from error
+
+
+def _network(values: dict[str, Any] | None) -> Network | None:
+    if values is None:
+        return None
+    holders = {name: Started(**value) for name, value in values["holders"].items()}
+    return Network(values["host"], values["nodes"], holders)
