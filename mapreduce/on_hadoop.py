@@ -24,7 +24,7 @@ from pipeline.cli import say
 from pipeline.errors import SetupError
 from pipeline.java import check_java
 
-__all__ = ["LINES_PER_TASK", "WORKER", "Progress", "failure", "hadoop_options"]
+__all__ = ["LINES_PER_TASK", "WORKER", "Progress", "failure", "hadoop_options", "plain_name"]
 
 LINES_PER_TASK: Final = "mapreduce.input.lineinputformat.linespermap"
 
@@ -95,8 +95,18 @@ def hadoop_options(folder: Path, options: Sequence[str]) -> list[str]:
     _zip_packages(jobs)
     carried = ["--files", str(jobs), "--cmdenv", f"PYTHONPATH={jobs.name}:{_ENVIRONMENT}", "--cmdenv", "LANG=C.UTF-8"]
     worker = _worker()
-    archives = ["--archives", f"{worker}#{_ENVIRONMENT}"] if worker else []
+    archives = ["--archives", f"{plain_name(folder, worker)}#{_ENVIRONMENT}"] if worker else []
     return ["--no-bootstrap-mrjob", "--python-bin", "python3", *carried, *archives]
+
+
+def plain_name(folder: Path, file: str) -> str:
+    """The file, under a name in `folder` if its own is one that `hadoop fs -put` would take for an escaped URI."""
+    if re.fullmatch(r"[\w./:+-]+", file, re.ASCII):
+        return file
+    link = folder / Path(file).name
+    if not link.is_symlink():
+        link.symlink_to(file)
+    return str(link)
 
 
 def _program(options: Sequence[str]) -> str:

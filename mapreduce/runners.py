@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections import deque
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from mapreduce.on_hadoop import LINES_PER_TASK, Progress, failure, hadoop_options
+from mapreduce.on_hadoop import LINES_PER_TASK, Progress, failure, hadoop_options, plain_name
 from pipeline.cli import say
 from pipeline.errors import SetupError, StorageError, TelltaleError, UsageError
 from pipeline.java import check_java
@@ -73,6 +74,7 @@ def run_job(
             chosen = extra[runner](Path(temporary), options)
             if runner == "hadoop":
                 chosen += ["--jobconf", f"{LINES_PER_TASK}={lines_per_task}"]
+                job_class = _under_a_plain_name(job_class, Path(temporary))
             lists = _write_lists(lines, Path(temporary), _SPARK_LISTS if runner == "spark" else 1)
             arguments = ["-r", runner, "--no-conf", "--cleanup-on-failure", "ALL", "--local-tmp-dir", temporary]
             job = _make(job_class, [*arguments, *chosen, *options, *lists])
@@ -102,6 +104,17 @@ def _import(load_job: Callable[[], type[Any]]) -> type[Any]:
         ) from error
 
 
+def _under_a_plain_name(job_class: type[Any], folder: Path) -> type[Any]:
+    script = plain_name(folder, str(job_class.mr_job_script()))
+
+    class Plain(job_class):
+        @classmethod
+        def mr_job_script(cls) -> str:
+            return script
+
+    return Plain
+
+
 def _make(job_class: type[Any], arguments: list[str]) -> Any:
     try:
         return job_class(arguments)
@@ -123,10 +136,14 @@ def _run(job: Any, runner: str, take: Callable[[str, Any], None]) -> dict[str, i
                 f"the {runner} job failed: {cause or _cause(messages, str(error.reason))}. Run again; if it fails the "
                 "same way, TELLTALE_DEBUG=1 shows all that its tasks said."
             ) from error
-        except OSError as error:  # mrjob's, when a command of Hadoop's failed that it calls before or after the job
-            if not (cause := failure(messages) if runner == "hadoop" else None):
+        except (
+            OSError,
+            subprocess.CalledProcessError,
+        ) as error:  # a command of Hadoop's failed, before or after the job
+            cause = failure(messages) if runner == "hadoop" else None
+            if cause is None and isinstance(error, OSError):
                 raise
-            raise TelltaleError(f"the hadoop job failed: {cause}.") from error
+            raise TelltaleError(f"the {runner} job failed: {cause or _cause(messages, str(error))}.") from error
         for key, value in job.parse_output(made.cat_output()):
             take(key, value)
         counters: dict[str, int] = {}

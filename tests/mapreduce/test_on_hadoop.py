@@ -1,0 +1,51 @@
+"""What a job on YARN takes along, and how Hadoop's own words become one message. Whole jobs: tests/cluster/test_jobs.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mapreduce.on_hadoop import failure, plain_name
+
+
+def test_a_file_in_a_folder_with_a_blank_gets_a_plain_name(tmp_path: Path) -> None:
+    folder, awkward = tmp_path / "plain", tmp_path / "with a blank"
+    folder.mkdir()
+    awkward.mkdir()
+    (awkward / "job.py").write_text("pass\n", encoding="utf-8")
+    named = plain_name(folder, str(awkward / "job.py"))
+    assert named == plain_name(folder, str(awkward / "job.py")) == str(folder / "job.py")
+    assert Path(named).read_text(encoding="utf-8") == "pass\n"
+
+
+@pytest.mark.parametrize("name", ["/opt/telltale/dist/worker.tar.gz", "hdfs://namenode:8020/apps/worker.tar.gz"])
+def test_a_name_that_is_plain_stays(tmp_path: Path, name: str) -> None:
+    assert plain_name(tmp_path, name) == name
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "Container [pid=7,containerID=container_1_0001_01_000002] is running 192970752B beyond the 'PHYSICAL' memory "
+            "limit. Current usage: 312.0 MB of 128 MB physical memory used; 2.9 GB of 268.8 MB virtual memory used.",
+            "(312.0 MB of 128 MB physical memory used)",
+        ),
+        ("STDERR: mkdir: Cannot create directory /user/x. Name node is in safe mode.", "HDFS is in safe mode"),
+        ("The DiskSpace quota of /tmp/small is exceeded: quota = 1048576 B", "the space quota of /tmp/small"),
+        (
+            'Permission denied: user=somebody, access=WRITE, inode="/tmp/private":root:supergroup:drwxr-xr-x',
+            "HDFS user somebody has no WRITE permission for /tmp/private",
+        ),
+    ],
+)
+def test_what_hadoop_says_becomes_one_sentence(said: str, told: str) -> None:
+    found = failure(["Running job: job_1_0001", said])
+    assert found
+    assert told in found
+
+
+def test_what_nobody_can_explain_stays_unexplained() -> None:
+    assert failure(["Running job: job_1_0001"]) is None
