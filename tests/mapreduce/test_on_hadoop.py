@@ -1,4 +1,4 @@
-"""What a job on YARN takes along, and how Hadoop's own words become one message. Whole jobs: tests/cluster/test_jobs.py."""
+"""What a job on YARN takes along, and how Hadoop's own words become one message; whole jobs are in tests/cluster/."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_name_that_is_plain_stays(tmp_path: Path, name: str) -> None:
     ("said", "told"),
     [
         (
-            "Container [pid=7,containerID=container_1_0001_01_000002] is running 192970752B beyond the 'PHYSICAL' memory "
+            "Container [pid=7,containerID=container_1_0001] is running 192970752B beyond the 'PHYSICAL' memory "
             "limit. Current usage: 312.0 MB of 128 MB physical memory used; 2.9 GB of 268.8 MB virtual memory used.",
             "(312.0 MB of 128 MB physical memory used)",
         ),
