@@ -96,11 +96,18 @@ _DOWN: Final = (
 )
 _KERBEROS: Final = "who you are is not accepted. Get a Kerberos ticket (kinit), or check HADOOP_CONF_DIR"
 _BLOCKS: Final = (
-    "no replica of a block could be {0}: every one is damaged, or its DataNode does not answer. `hdfs dfsadmin "
+    "no replica of a block could be read: every one is damaged, or its DataNode does not answer. `hdfs dfsadmin "
     "-report` and `hdfs fsck PATH -files -blocks -locations` say which; mend that, then run the same command again"
 )
 _NO_NAMENODE: Final = _Meaning("", errno.EHOSTDOWN, _DOWN, unavailable=True)
 _NO_DATANODE: Final = _Meaning("", errno.EIO, _BLOCKS, transient=True)
+_NO_ROOM: Final = _Meaning(
+    "of the 1 minReplication nodes",
+    errno.ENOSPC,
+    "no DataNode can take a block: HDFS is full (a DataNode leaves 1 GB of its disk free), or its DataNodes are down "
+    "(`hdfs dfsadmin -report`). Mend that, then run the same command again",
+    transient=True,
+)
 _MEANINGS: Final = (
     _Meaning(
         "SafeModeException",
@@ -115,13 +122,7 @@ _MEANINGS: Final = (
         "over the quota of its folder or of one above. Free space, or have it raised (`hdfs dfs -count -q`, `hdfs "
         "dfsadmin -setQuota`, `-setSpaceQuota`), then run the same command again",
     ),
-    _Meaning(
-        "of the 1 minReplication nodes",
-        errno.ENOSPC,
-        "no DataNode can take a block: HDFS is full, or its DataNodes are down (`hdfs dfsadmin -report`). Mend that, "
-        "then run the same command again",
-        transient=True,
-    ),
+    _NO_ROOM,
     _Meaning("minReplication", errno.ENOSPC, "too few DataNodes can take a block (`hdfs dfsadmin -report`)"),
     _Meaning("SIMPLE authentication is not enabled", errno.EACCES, _KERBEROS, unavailable=True),
     _Meaning("Client cannot authenticate", errno.EACCES, _KERBEROS, unavailable=True),
@@ -201,10 +202,11 @@ def _raise(what: str, error: BaseException, writing: bool, blocks: bool) -> None
     meaning = next((item for item in _MEANINGS if item.sign in text), None)
     if meaning is None and isinstance(error, OSError):
         meaning = _NO_DATANODE if blocks else _NO_NAMENODE
+    if writing and meaning is not None and meaning.words is _BLOCKS:
+        meaning = _NO_ROOM
     if meaning is None:
         fail(f"{what}: {_first_line(text)}.", errno.EIO)
-    words = meaning.words.format("written" if writing else "read")
-    ours = storage_error(f"{what}: {words}.", meaning.code, meaning.unavailable)
+    ours = storage_error(f"{what}: {meaning.words}.", meaning.code, meaning.unavailable)
     raise (Transient(ours) if meaning.transient else ours)
 
 

@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 from cluster import Cluster
+from tests.conftest import ROOT
 
-__all__ = ["run", "spark_submit"]
+__all__ = ["run", "said", "spark_submit"]
 
 
 def run(cluster: Cluster, *command: str, cwd: Path | None = None, check: bool = True) -> str:
@@ -24,3 +25,14 @@ def run(cluster: Cluster, *command: str, cwd: Path | None = None, check: bool = 
 def spark_submit(cluster: Cluster, master: str, *command: str, cwd: Path) -> str:
     """Run a Spark job and return its standard output."""
     return run(cluster, "spark-submit", "--master", master, *command, cwd=cwd)
+
+
+def said(cluster: Cluster, *command: str, **variables: str) -> str:
+    """The last line of a command that must fail with exit code 1 and no traceback."""
+    done = subprocess.run(
+        command, cwd=ROOT, env={**cluster.environment(), **variables}, capture_output=True, text=True, check=False
+    )
+    everything = done.stdout + done.stderr
+    assert done.returncode == 1, everything
+    assert "Traceback" not in everything, everything
+    return next(line for line in reversed(everything.splitlines()) if line.startswith("error: "))

@@ -74,6 +74,26 @@ def test_an_executor_killed_while_it_works(cluster: Cluster, lake: Lake) -> None
     assert same(output, lake.dataset)
 
 
+def test_an_executor_killed_during_the_shuffle(cluster: Cluster, lake: Lake) -> None:
+    """It takes along what others were to fetch from it: Spark makes that again."""
+    worker = cluster.folder("spark-worker-1")
+    before = shuffled(worker)
+    output = f"{lake.hdfs}/shuffle-killed"
+    command = ["spark-submit", "--master", cluster.spark_master, *SPARK, INGEST]
+    with started(cluster, *command, "--input", lake.raw, "--output", output, *SETTINGS) as job:
+        wait_for(lambda: shuffled(worker) - before, job)
+        for process in containers(cluster, "spark-worker-1", "CoarseGrainedExecutorBackend"):
+            process.kill()
+        code, out, err = finished(job)
+    assert code == 0, out + err
+    assert same(output, lake.dataset)
+
+
+def shuffled(node: Path) -> set[Path]:
+    """What a node's executors have written for others to fetch."""
+    return set(node.rglob("shuffle_*.data"))
+
+
 def test_a_datanode_killed_while_blocks_are_read_and_written(cluster: Cluster, lake: Lake) -> None:
     output = f"{lake.hdfs}/datanode-killed"
     with started(cluster, *augment(cluster, lake, output)) as job:

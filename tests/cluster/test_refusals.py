@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
@@ -10,23 +9,12 @@ import pytest
 from cluster import Cluster
 from pipeline.storage import Folder
 from tests.cluster.carried import SPARK
-from tests.cluster.commands import run
+from tests.cluster.commands import run, said
 from tests.cluster.faults import finished, started
 from tests.cluster.lake import AUGMENT, Lake
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(600)]
-
-
-def said(cluster: Cluster, *command: str, **variables: str) -> str:
-    """The last line of a command that must fail with exit code 1 and no traceback."""
-    done = subprocess.run(
-        command, cwd=ROOT, env={**cluster.environment(), **variables}, capture_output=True, text=True, check=False
-    )
-    everything = done.stdout + done.stderr
-    assert done.returncode == 1, everything
-    assert "Traceback" not in everything, everything
-    return next(line for line in reversed(everything.splitlines()) if line.startswith("error: "))
 
 
 def augment(lake: Lake, output: str, *options: str, dataset: str = "dataset") -> list[str]:
