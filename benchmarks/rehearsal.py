@@ -1,11 +1,10 @@
 """The full workflow at its real size: 10,000 + 10,000 training pictures of 256 px to exactly 80,000 rows in shards.
 
-    python -m benchmarks.rehearsal                     the real size, by YARN over HDFS and by the local modes
-    python -m benchmarks.rehearsal --growth            5,000 to 40,000 pictures: is the time a picture flat?
+    python -m benchmarks.rehearsal       by YARN over HDFS and by the local modes; writes results/rehearsal.md
 
 By the commands that a user would type, on a cluster of real daemons (`cluster/`) that is started for it and ended:
 time, memory of every daemon and of the containers, and bytes of every stage. Both ways must give the same manifests.
-About an hour and 20 GB under .cache/benchmarks/ on two cores.
+About 25 minutes and 20 GB under .cache/benchmarks/ on two cores. `rehearsal_growth` has other sizes.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ CACHE = ROOT / ".cache" / "benchmarks" / "rehearsal"
 INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
 DIST = ROOT / "dist"
 TRAINING, HELD_OUT = 20_000, 1_000  # pictures; of the second, as many again for the test split
-GROWTH = (5_000, 10_000, 20_000, 40_000)
 SPARE = 200  # more of the first: a near-duplicate of a held-out picture is taken out of training
-START_UP = 40  # pictures
 LIMIT = 600.0  # seconds for statistics and for augmentation
 PACKAGES = ("pyspark", "mrjob", "pyarrow", "numpy", "pillow", "simplejpeg", "hdfs-native")
 SETTINGS = ("--set", "layout=list", "--set", "rows_per_part=1024")
@@ -69,23 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run, compare, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rehearsal", description=main.__doc__)
     parser.add_argument("--training", type=int, default=TRAINING, help="pictures in training, half of them real")
-    parser.add_argument(
-        "--growth", action="store_true", help=f"instead: {', '.join(f'{n:,}' for n in GROWTH)} pictures"
-    )
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args(arguments)
-    with _cluster() as (cluster, ways):
-        load = load_average()
-        if given.growth:
-            lines = [load, "", *_growth(cluster, ways[0])]
-        else:
-            lines = [load, "", *_rehearse(cluster, ways, given.training)]
-    name = "rehearsal_growth" if given.growth else "rehearsal"
-    write_result(name, "Rehearsal", lines, PACKAGES, write=not given.no_write)
+    with running_cluster() as (cluster, ways):
+        lines = [load_average(), "", *_rehearse(cluster, ways, given.training)]
+    write_result("rehearsal", "Rehearsal", lines, PACKAGES, not given.no_write)
 
 
 @contextmanager
-def _cluster() -> Iterator[tuple[Cluster, list[Way]]]:
+def running_cluster() -> Iterator[tuple[Cluster, list[Way]]]:
     shutil.rmtree(CACHE / "cluster", ignore_errors=True)
     shutil.rmtree(CACHE / "local", ignore_errors=True)
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -124,7 +113,7 @@ def _rehearse(cluster: Cluster, ways: Sequence[Way], training: int) -> list[str]
     return [*_times(done, total), "", *_memory(done), "", *_verdicts(done, training)]
 
 
-def _seconds_to_put(way: Way, listed: Path) -> float:
+def seconds_to_put(way: Way, listed: Path) -> float:
     """Bring the pictures to where a way reads them; the local one reads them where they are."""
     if way.runner == "local":
         return 0.0
@@ -135,7 +124,9 @@ def _seconds_to_put(way: Way, listed: Path) -> float:
     return time.perf_counter() - started
 
 
-def _commands(way: Way, listed: str, output: str, settings: Sequence[str] = ()) -> dict[str, tuple[list[str], str]]:
+def stage_commands(
+    way: Way, listed: str, output: str, settings: Sequence[str] = ()
+) -> dict[str, tuple[list[str], str]]:
     """The words of each stage, and the manifest that it leaves."""
     dataset, shards, stats = f"{output}/dataset", f"{output}/shards", f"{output}/stats.json"
     submit = ["spark-submit", *way.submit]
@@ -154,8 +145,8 @@ def _commands(way: Way, listed: str, output: str, settings: Sequence[str] = ()) 
 
 def _stages(cluster: Cluster, way: Way, listed: Path, settings: Sequence[str]) -> Iterator[Done]:
     where = str(listed) if way.runner == "local" else f"{way.home}/pictures/{listed.name}"
-    say(f"rehearsal: {_seconds_to_put(way, listed):.0f} s to put the pictures into {way.home}")
-    for stage, (command, manifest) in _commands(way, where, way.home, settings).items():
+    say(f"rehearsal: {seconds_to_put(way, listed):.0f} s to put the pictures into {way.home}")
+    for stage, (command, manifest) in stage_commands(way, where, way.home, settings).items():
         with watching(cluster) as peaks:
             measured = run(command, watch=True, environment=way.environment)
         files = _manifest(manifest).get("files", [])
@@ -216,31 +207,6 @@ def _verdicts(done: Sequence[Done], training: int) -> list[str]:
                 f"- {one.stage}, {one.way}: under {LIMIT / 60:.0f} minutes: {word} ({one.measured.seconds:.0f} s)"
             )
     return lines
-
-
-def _growth(cluster: Cluster, way: Way) -> list[str]:
-    """Seconds a picture at each size, what the same command takes for a few pictures taken off."""
-    pictures = CACHE / "pictures"
-    lists = {size: matched_lake(pictures, (size, 0, 0)) for size in (START_UP, *GROWTH)}
-    _seconds_to_put(way, lists[START_UP])
-    seconds: dict[tuple[str, int], float] = {}
-    for size, listed in lists.items():
-        output = f"{way.home}/growth"
-        for stage, (command, _) in _commands(way, f"{way.home}/pictures/{listed.name}", output).items():
-            seconds[stage, size] = run(command, environment=way.environment).seconds
-            say(f"rehearsal: {stage}, {size:,} pictures: {seconds[stage, size]:.0f} s")
-        Folder(output).remove("")
-    rows, verdicts = [], []
-    for stage in ("ingest", "statistics", "augmentation"):
-        each = [(seconds[stage, size] - seconds[stage, START_UP]) / size * 1000 for size in GROWTH]
-        rows += [
-            [stage, f"{size:,}", f"{seconds[stage, size]:.0f}", f"{one:.2f}", f"{one / each[0]:.2f}"]
-            for size, one in zip(GROWTH, each, strict=True)
-        ]
-        flat = max(abs(one / each[0] - 1) for one in each) <= 0.2
-        verdicts.append(f"- {stage}: {'flat within 20 %' if flat else 'NOT flat within 20 %'}")
-    head = ["stage", "pictures", "seconds", "ms a picture", "to the smallest"]
-    return [f"{way.name}; what {START_UP} pictures take is taken off.", "", *table(head, rows), "", *verdicts]
 
 
 if __name__ == "__main__":
