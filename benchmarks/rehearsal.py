@@ -86,8 +86,8 @@ def running_cluster() -> Iterator[tuple[Cluster, list[Way]]]:
         environment = user_environment() | exports
         environment["PATH"] = f"{exports['PATH']}:{user_environment()['PATH']}"
         carried = (
-            *("--py-files", str(DIST / "telltale-jobs.zip")),
-            *("--archives", f"{DIST / 'telltale-worker.tar.gz'}#environment"),
+            *("--py-files", (DIST / "telltale-jobs.zip").as_uri()),
+            *("--archives", f"{(DIST / 'telltale-worker.tar.gz').as_uri()}#environment"),
         )
         told = ("--conf", "spark.executorEnv.PYTHONPATH=environment", "--driver-memory", "1g")
         yarn = ("--master", "yarn", *carried, *told)

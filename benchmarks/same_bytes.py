@@ -87,8 +87,8 @@ class Commands:
         }
         words = ["spark-submit", "--master", where.get(master, master)]
         if master in where:
-            words += [*("--py-files", str(DIST / "telltale-jobs.zip"))]
-            words += ["--archives", f"{DIST / 'telltale-worker.tar.gz'}#environment"]
+            words += [*("--py-files", (DIST / "telltale-jobs.zip").as_uri())]
+            words += ["--archives", f"{(DIST / 'telltale-worker.tar.gz').as_uri()}#environment"]
             words += self._told("spark.executorEnv", {"PYTHONPATH": "environment", **self._secrets})
         if master == "YARN cluster":
             words += ["--deploy-mode", "cluster"]

@@ -93,7 +93,9 @@ def _explain(text: str) -> TelltaleError:
             "a Spark process ended before its work was done, most likely for want of memory. Give it more "
             "(spark-submit --driver-memory / --executor-memory), or use fewer cores (--master local[1])."
         )
-    found = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception)\b.*)$", text, flags=re.MULTILINE)
+    # A line of Python's, or of Java's, where it stands behind a colon or "Caused by"; the last one is the cause.
+    line = r"^(?:: |Caused by: )?(?:[\w.]+\.)?(\w*(?:Error|Exception)\b.*)$"
+    found = re.findall(line, text, flags=re.MULTILINE)
     reason = (found or text.strip().splitlines() or ["no reason given"])[-1].strip()
     return TelltaleError(f"Spark failed: {reason}. Run the same command again to continue.")
 

@@ -14,7 +14,7 @@ WORKER = ROOT / "dist" / "telltale-worker.tar.gz"
 JOBS = ROOT / "dist" / "telltale-jobs.zip"
 
 SPARK = (
-    *("--py-files", str(JOBS), "--archives", f"{WORKER}#environment"),
+    *("--py-files", JOBS.as_uri(), "--archives", f"{WORKER.as_uri()}#environment"),  # a path may hold a blank
     *("--conf", "spark.executorEnv.PYTHONPATH=environment"),
 )
 """Options of `spark-submit` on any cluster."""

@@ -15,6 +15,7 @@ from tests.cluster.commands import run
 
 pytestmark = pytest.mark.cluster
 
+NAME = "words-of-mappers"
 MAPPER = """#!/usr/bin/env python3
 import json, os, sys
 print("a mapper's own words", file=sys.stderr)
@@ -35,12 +36,12 @@ def job(running: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
     for number in range(6):
         (folder / "in" / f"täsk-{number}.txt").write_text(f"Zeile {number} ☃\n", encoding="utf-8")
     run(running, "hdfs", "dfs", "-put", "in", "/tmp/in", cwd=folder)
-    streaming = ["-files", "mapper.py", "-input", "/tmp/in", "-output", "/tmp/out"]
+    streaming = ["-D", f"mapreduce.job.name={NAME}", "-files", "mapper.py", "-input", "/tmp/in", "-output", "/tmp/out"]
     run(running, "mapred", "streaming", *streaming, "-mapper", "mapper.py", "-reducer", "cat", cwd=folder)
     said = run(running, "hdfs", "dfs", "-cat", "/tmp/out/part-*")
-    # The cluster has run other applications by now: ours is known by the name that streaming gave it.
+    # The cluster has run other applications by now, streaming jobs too: ours is known by its name.
     listed = run(running, "yarn", "application", "-list", "-appStates", "FINISHED", "-appTypes", "MAPREDUCE")
-    found = re.search(r"(application_\d+_\d+)\s+streamjob", listed)
+    found = re.search(rf"(application_\d+_\d+)\s+{NAME}\s", listed)
     assert found, listed
     return found[1], [json.loads(line) for line in said.splitlines()]
 

@@ -60,6 +60,13 @@ def test_what_a_worker_raises_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_what_java_raises_is_one_line_and_says_what_it_was(spark: SparkSession) -> None:
+    assert SparkContext._jvm is not None
+    said = r"^Spark failed: FileNotFoundException: /nowhere/at all .*\. Run the same"
+    with pytest.raises(TelltaleError, match=said), spark_errors():
+        SparkContext._jvm.java.io.FileInputStream("/nowhere/at all")
+
+
 def test_only_what_was_left_open_is_set(spark: SparkSession) -> None:
     conf = spark.sparkContext.getConf()
     assert conf.get("spark.master") == "local[2]"
