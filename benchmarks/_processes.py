@@ -111,10 +111,10 @@ def run(command: Sequence[str], watch: bool = False, environment: Mapping[str, s
     return Measured(seconds, processor, eye.memory, eye.java, eye.others, eye.processes, *texts)
 
 
-def user_environment() -> dict[str, str]:
-    """This process's environment, as after `source .venv/bin/activate`."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path}
+def user_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """An environment, this process's unless told, as after `source .venv/bin/activate`."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
+    return {**base, "PATH": path}
 
 
 def load_average() -> str:

@@ -44,13 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="how often everything is read (default: 7)")
     parser.add_argument("--no-write", action="store_true", help="only print")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as place:
-        cluster = Cluster(Path(place) / "cluster")
-        try:
-            cluster.up()
-            lines = _measure(cluster, given.rounds)
-        finally:
-            cluster.down()
+    with tempfile.TemporaryDirectory() as place, Cluster(Path(place) / "cluster").running() as cluster:
+        lines = _measure(cluster, given.rounds)
     write_result("hdfs_clients", "HDFS clients", lines, PACKAGES, not given.no_write)
 
 

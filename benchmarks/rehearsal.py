@@ -27,10 +27,10 @@ from benchmarks._processes import ROOT, Measured, load_average, run, user_enviro
 from cluster import Cluster
 from pipeline.cli import say
 from pipeline.storage import Folder
+from tests.cluster.carried import SPARK, worker_environment
 
 CACHE = ROOT / ".cache" / "benchmarks" / "rehearsal"
 INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
-DIST = ROOT / "dist"
 TRAINING, HELD_OUT = 20_000, 1_000  # pictures; of the second, as many again for the test split
 SPARE = 200  # more of the first: a near-duplicate of a held-out picture is taken out of training
 LIMIT = 600.0  # seconds for statistics and for augmentation
@@ -75,32 +75,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def running_cluster() -> Iterator[tuple[Cluster, list[Way]]]:
+    """A new cluster, and the two ways: by YARN over its HDFS, and the local modes."""
     shutil.rmtree(CACHE / "cluster", ignore_errors=True)
     shutil.rmtree(CACHE / "local", ignore_errors=True)
     CACHE.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "dist")], check=True)
-    cluster = Cluster(CACHE / "cluster")
-    try:
-        cluster.up()
-        exports = cluster.exports()
-        environment = user_environment() | exports
-        environment["PATH"] = f"{exports['PATH']}:{user_environment()['PATH']}"
-        carried = (
-            *("--py-files", (DIST / "telltale-jobs.zip").as_uri()),
-            *("--archives", f"{(DIST / 'telltale-worker.tar.gz').as_uri()}#environment"),
-        )
-        told = ("--conf", "spark.executorEnv.PYTHONPATH=environment", "--driver-memory", "1g")
-        yarn = ("--master", "yarn", *carried, *told)
-        local = ("--master", "local[2]", "--driver-memory", "1g")
+    worker_environment()
+    memory = ("--driver-memory", "1g")
+    with Cluster(CACHE / "cluster").running() as cluster:
+        environment, home = user_environment(cluster.environment()), f"{cluster.default_fs}/tmp/rehearsal"
         yield (
             cluster,
             [
-                Way("YARN over HDFS", f"{cluster.default_fs}/tmp/rehearsal", yarn, "hadoop", environment),
-                Way("local", str(CACHE / "local"), local, "local", user_environment()),
+                Way("YARN over HDFS", home, ("--master", "yarn", *SPARK, *memory), "hadoop", environment),
+                Way("local", str(CACHE / "local"), ("--master", "local[2]", *memory), "local", user_environment()),
             ],
         )
-    finally:
-        cluster.down()
 
 
 def _rehearse(cluster: Cluster, ways: Sequence[Way], training: int) -> list[str]:

@@ -11,8 +11,8 @@ would not be in it. The statistics' own work is small beside starting eight cont
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks._common import median, spread, table, write_result
 from benchmarks._matched_lake import matched_lake
@@ -24,8 +24,9 @@ from pipeline.storage import Folder
 SIZES = (5_000, 10_000, 20_000, 40_000)
 FIRST = 1_000
 EIGHT_PARTS = ("--set", f"rows_per_part={FIRST // 8}")  # as many map tasks as there are for more pictures
-STAGES = {"ingest": "dataset", "statistics": "stats.json", "augmentation": "shards"}  # and what each one writes
 ALONE = "statistics, `-r local` over HDFS"
+STAGES = {"ingest": "dataset", "statistics": "stats.json", "augmentation": "shards", ALONE: "stats.json"}
+"""And what each one writes."""
 ROUNDS = {"ingest": 3, "statistics": 2, "augmentation": 2, ALONE: 5}
 LARGE, ROUNDS_OF_LARGE = 20_000, {"ingest": 2, "statistics": 2, "augmentation": 1, ALONE: 5}
 FLAT = 0.2
@@ -49,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measured(way: Way) -> Seconds:
     lists = {size: matched_lake(CACHE / "pictures", (size, 0, 0)) for size in (FIRST, *SIZES)}
     seconds_to_put(way, lists[FIRST])
-    seconds: Seconds = {stage: {} for stage in (*STAGES, ALONE)}
+    seconds: Seconds = {stage: {} for stage in STAGES}
     for size, listed in lists.items():
         output = f"{way.home}/growth"
-        settings = EIGHT_PARTS if size == FIRST else ()
-        commands = stage_commands(way, f"{way.home}/pictures/{listed.name}", output, settings)
-        commands[ALONE] = ([sys.executable, "-m", "mapreduce.stats", "-r", "local", f"{output}/dataset"], "")
+        named = f"{way.home}/pictures/{listed.name}", output, EIGHT_PARTS if size == FIRST else ()
+        commands = stage_commands(way, *named)
+        commands[ALONE] = stage_commands(replace(way, runner="local"), *named)["statistics"]
         for stage, (command, _) in commands.items():
             seconds[stage][size] = _repeated(way, stage, size, command, Folder(output))
         Folder(output).remove("")
@@ -64,9 +65,8 @@ def _measured(way: Way) -> Seconds:
 def _repeated(way: Way, stage: str, size: int, command: list[str], output: Folder) -> list[float]:
     """What a stage takes, so many times; its last result stays."""
     found: list[float] = []
-    for number in range((ROUNDS_OF_LARGE if size >= LARGE else ROUNDS)[stage]):
-        if number and stage in STAGES:
-            output.remove(STAGES[stage])
+    for _ in range((ROUNDS_OF_LARGE if size >= LARGE else ROUNDS)[stage]):
+        output.remove(STAGES[stage])
         found.append(run(command, environment=way.environment).seconds)
         say(f"growth: {stage}, {size:,} pictures: {found[-1]:.1f} s")
     return found

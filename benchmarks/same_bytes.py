@@ -28,16 +28,14 @@ from benchmarks._processes import ROOT, user_environment
 from cluster import Cluster
 from pipeline.cli import say
 from pipeline.storage import Folder
+from tests.cluster.carried import CLUSTER_MODE, SPARK, worker_environment
 from tests.servers import ACCESS_KEY, BUCKET, SECRET_KEY, s3_server
 
 INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
-DIST = ROOT / "dist"
 SETTINGS = ("--set", "layout=list", "--set", "rows_per_part=128", "--set", "canonical.geometry.mode=native")
 RUNNERS = ("inline", "local", "spark", "hadoop")
 MASTERS = ("local[1]", "local[2]", "standalone", "YARN client", "YARN cluster")
 PACKAGES = ("pyspark", "mrjob", "pyarrow", "numpy", "pillow", "simplejpeg", "hdfs-native", "boto3")
-EXPORTS = ("HADOOP_HOME", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR", "JAVA_HOME", "PATH", "TELLTALE_HDFS",
-           "TELLTALE_SPARK_MASTER")  # fmt: skip
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 
 
@@ -87,12 +85,9 @@ class Commands:
         }
         words = ["spark-submit", "--master", where.get(master, master)]
         if master in where:
-            words += [*("--py-files", (DIST / "telltale-jobs.zip").as_uri())]
-            words += ["--archives", f"{(DIST / 'telltale-worker.tar.gz').as_uri()}#environment"]
-            words += self._told("spark.executorEnv", {"PYTHONPATH": "environment", **self._secrets})
+            words += [*SPARK, *self._told("spark.executorEnv")]
         if master == "YARN cluster":
-            words += ["--deploy-mode", "cluster"]
-            words += self._told("spark.yarn.appMasterEnv", {"PYTHONPATH": "environment", **self._secrets})
+            words += [*CLUSTER_MODE, *self._told("spark.yarn.appMasterEnv")]
         return self.run(*words, script, *options)
 
     def stats(self, runner: str, dataset: str, output: str) -> float:
@@ -103,9 +98,8 @@ class Commands:
             words.append(f"--mrjob={given}")
         return self.run(*words)
 
-    @staticmethod
-    def _told(prefix: str, variables: Mapping[str, str]) -> Iterator[str]:
-        for name, value in variables.items():
+    def _told(self, prefix: str) -> Iterator[str]:
+        for name, value in self._secrets.items():
             yield from ("--conf", f"{prefix}.{name}={value}")
 
 
@@ -133,31 +127,16 @@ def _stage() -> Iterator[tuple[Commands, list[Place]]]:
         endpoint = stack.enter_context(s3_server(folder / "s3"))
         secrets = dict(zip(CREDENTIALS, (ACCESS_KEY, SECRET_KEY, endpoint, "us-east-1"), strict=True))
         os.environ.update(secrets)  # this process puts the lake there
-        exports = stack.enter_context(_running(folder / "cluster"))
-        os.environ.update({name: value for name, value in exports.items() if name != "PATH"})
-        subprocess.run([sys.executable, str(ROOT / "scripts" / "dist")], check=True)
+        if not {"TELLTALE_HDFS", "TELLTALE_SPARK_MASTER", "HADOOP_CONF_DIR"} <= os.environ.keys():
+            os.environ.update(stack.enter_context(Cluster(folder / "cluster").running()).environment())
+        worker_environment()
         places = [
             Place("file", str(folder / "lake")),
-            Place("hdfs", f"{exports['TELLTALE_HDFS']}/tmp/{folder.name}"),
+            Place("hdfs", f"{os.environ['TELLTALE_HDFS']}/tmp/{folder.name}"),
             Place("s3", f"s3://{BUCKET}/lake"),
         ]
-        path = f"{exports['PATH']}{os.pathsep}{user_environment()['PATH']}"
-        yield Commands({**user_environment(), **exports, **secrets, "PATH": path}), places
+        yield Commands(user_environment()), places
         Folder(places[1].uri).remove("")
-
-
-@contextmanager
-def _running(folder: Path) -> Iterator[dict[str, str]]:
-    """The variables of the cluster that is there, or of one in `folder`."""
-    if {"TELLTALE_HDFS", "TELLTALE_SPARK_MASTER", "HADOOP_CONF_DIR"} <= os.environ.keys():
-        yield {name: os.environ[name] for name in EXPORTS if name in os.environ}
-        return
-    cluster = Cluster(folder)
-    try:
-        cluster.up()
-        yield cluster.exports()
-    finally:
-        cluster.down()
 
 
 def _spread(places: Sequence[Place], count: int) -> None:

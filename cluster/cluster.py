@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -134,6 +135,15 @@ class Cluster:
             kept.started, kept.links, kept.network = {}, {}, None
             state.save(self.data, kept)
             return len(daemons) + len(rest)
+
+    @contextmanager
+    def running(self) -> Iterator[Cluster]:
+        """Up inside the `with` block and down behind it, also where only a part of it came up."""
+        try:
+            self.up()
+            yield self
+        finally:
+            self.down()
 
     def status(self) -> list[Status]:
         """Every daemon; empty if the cluster was never started."""

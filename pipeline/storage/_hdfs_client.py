@@ -95,12 +95,14 @@ _DOWN: Final = (
     "same command again"
 )
 _KERBEROS: Final = "who you are is not accepted. Get a Kerberos ticket (kinit), or check HADOOP_CONF_DIR"
-_BLOCKS: Final = (
-    "no replica of a block could be read: every one is damaged, or its DataNode does not answer. `hdfs dfsadmin "
-    "-report` and `hdfs fsck PATH -files -blocks -locations` say which; mend that, then run the same command again"
-)
 _NO_NAMENODE: Final = _Meaning("", errno.EHOSTDOWN, _DOWN, unavailable=True)
-_NO_DATANODE: Final = _Meaning("", errno.EIO, _BLOCKS, transient=True)
+_NO_DATANODE: Final = _Meaning(
+    "",
+    errno.EIO,
+    "no replica of a block could be read: every one is damaged, or its DataNode does not answer. `hdfs dfsadmin "
+    "-report` and `hdfs fsck PATH -files -blocks -locations` say which; mend that, then run the same command again",
+    transient=True,
+)
 _NO_ROOM: Final = _Meaning(
     "of the 1 minReplication nodes",
     errno.ENOSPC,
@@ -157,11 +159,10 @@ _MEANINGS: Final = (
         "no such nameservice in HADOOP_CONF_DIR. Set it, or write hdfs://host:port/path",
         unavailable=True,
     ),
-    _Meaning("DataTransferError", errno.EIO, _BLOCKS, transient=True),
-    _Meaning("ChecksumError", errno.EIO, _BLOCKS, transient=True),
-    _Meaning("BlocksNotFound", errno.EIO, _BLOCKS, transient=True),
-    _Meaning("OperationFailed", errno.EIO, _BLOCKS, transient=True),
 )
+
+_DATANODES: Final = ("DataTransferError", "ChecksumError", "BlocksNotFound", "OperationFailed")
+"""In what the client says when DataNodes failed it: those that have a block, or those that were to take one."""
 
 
 @contextmanager
@@ -200,10 +201,10 @@ def _missing(what: str, text: str) -> StorageError:
 def _raise(what: str, error: BaseException, writing: bool, blocks: bool) -> None:
     text = str(error)
     meaning = next((item for item in _MEANINGS if item.sign in text), None)
-    if meaning is None and isinstance(error, OSError):
-        meaning = _NO_DATANODE if blocks else _NO_NAMENODE
-    if writing and meaning is not None and meaning.words is _BLOCKS:
-        meaning = _NO_ROOM
+    if meaning is None and (any(sign in text for sign in _DATANODES) or (blocks and isinstance(error, OSError))):
+        meaning = _NO_ROOM if writing else _NO_DATANODE
+    elif meaning is None and isinstance(error, OSError):
+        meaning = _NO_NAMENODE
     if meaning is None:
         fail(f"{what}: {_first_line(text)}.", errno.EIO)
     ours = storage_error(f"{what}: {meaning.words}.", meaning.code, meaning.unavailable)

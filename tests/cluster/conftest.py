@@ -13,12 +13,8 @@ from tests.cluster.lake import Lake, make_lake
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster of its own, in a folder whose name no script would like."""
-    made = Cluster(tmp_path_factory.mktemp("a clüster") / "data")
-    try:
-        made.up()
+    with Cluster(tmp_path_factory.mktemp("a clüster") / "data").running() as made:
         yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture

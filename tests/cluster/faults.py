@@ -16,10 +16,11 @@ from cluster import Cluster
 from tests.conftest import ROOT
 from tests.runs import kill_tree
 
-__all__ = ["containers", "finished", "started", "wait_for"]
+__all__ = ["NODES", "containers", "finished", "started", "wait_for"]
 
 T = TypeVar("T")
 
+NODES = ("nodemanager-1", "nodemanager-2")
 PATIENCE = 240.0  # seconds, on a busy machine
 
 

@@ -13,7 +13,7 @@ from tests.cluster.commands import run
 from tests.conftest import ROOT
 from tests.datasets import make_dataset
 
-__all__ = ["AUGMENT", "INGEST", "SETTINGS", "Lake", "make_lake"]
+__all__ = ["AUGMENT", "INGEST", "SETTINGS", "Lake", "augment_here", "make_lake"]
 
 INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
 SETTINGS = (
@@ -46,10 +46,16 @@ def make_lake(running: Cluster, place: Path) -> Lake:
     make_dataset(place / "unused", {"train": 40, "ood": 10}, raw=raw)
     _local("spark-submit", "--master", "local[2]", INGEST, "--input", str(raw), "--output", str(dataset), *SETTINGS)
     stats = _local(sys.executable, "-m", "mapreduce.stats", "-r", "inline", str(dataset))
-    _local("spark-submit", "--master", "local[2]", AUGMENT, "--input", str(dataset), "--output", str(shards))
+    _local(*augment_here(str(dataset), str(shards)))
     run(running, "hdfs", "dfs", "-put", "lake", "/tmp/", cwd=place)  # by itself it takes a '#' in a name for a fragment
     hdfs = f"{running.default_fs}/tmp/lake"
     return Lake(f"{hdfs}/{raw.name}", dataset, stats, shards, hdfs)
+
+
+def augment_here(dataset: str, output: str, *options: str) -> list[str]:
+    """Augmentation by Spark on this machine, wherever the data are."""
+    words = ["spark-submit", "--master", "local[2]", AUGMENT, "--input", dataset]
+    return [*words, "--output", output, *options]
 
 
 def _local(*command: str) -> bytes:

@@ -15,13 +15,11 @@ import pytest
 from cluster import Cluster
 from pipeline.storage import Folder
 from tests.cluster.carried import SPARK
-from tests.cluster.faults import containers, finished, started, wait_for
+from tests.cluster.faults import NODES, containers, finished, started, wait_for
 from tests.cluster.lake import AUGMENT, INGEST, SETTINGS, Lake
 from tests.runs import kill_tree
 
 pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(900)]
-
-NODES = ("nodemanager-1", "nodemanager-2")
 
 
 def stats(lake: Lake, *options: str) -> list[str]:

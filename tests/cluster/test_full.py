@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ import pytest
 from cluster import Cluster
 from pipeline.storage import Folder
 from tests.cluster.commands import run, said
-from tests.cluster.lake import AUGMENT
-from tests.conftest import ROOT
+from tests.cluster.lake import augment_here
+from tests.conftest import ROOT, small_disk
 from tests.datasets import make_dataset
 
 pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(600)]
@@ -27,25 +28,17 @@ PATIENCE = 60.0  # seconds for the DataNodes to free the room
 def small(tmp_path: Path) -> Iterator[Cluster]:
     """A cluster whose HDFS holds little."""
     made = Cluster(tmp_path / "data")
-    places = [made.folder(name) for name in DISKS]
-    try:
-        for place in places:
-            place.mkdir(parents=True)
-            options = ["-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(place)]
-            if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
-                pytest.skip("mounting a small file system needs root")
-        made.up()
-        yield made
-    finally:
-        made.down()
-        for place in places:
-            subprocess.run(["umount", "-l", str(place)], capture_output=True, check=False)
+    with ExitStack() as disks:
+        for name in DISKS:
+            disks.enter_context(small_disk(made.folder(name), DISK_MB))
+        with made.running():
+            yield made
 
 
 def test_a_full_hdfs(small: Cluster, tmp_path: Path) -> None:
     """It is told, nothing is published, and once there is room the same command gives the same bytes."""
     make_dataset(tmp_path / "dataset", {"train": 20}, rows_per_part=10)
-    expected = shards(str(tmp_path / "dataset"), str(tmp_path / "shards"))
+    expected = augment_here(str(tmp_path / "dataset"), str(tmp_path / "shards"))
     subprocess.run(expected, cwd=ROOT, check=True, capture_output=True)
     run(small, "hdfs", "dfs", "-put", "dataset", "/tmp/", cwd=tmp_path)
     (tmp_path / "filler").write_bytes(bytes(FILLER_MB << 20))
@@ -53,7 +46,7 @@ def test_a_full_hdfs(small: Cluster, tmp_path: Path) -> None:
     run(small, "hdfs", "dfs", "-D", filled, "-D", "dfs.replication=2", "-put", "filler", "/tmp/", cwd=tmp_path)
 
     output = f"{small.default_fs}/tmp/shards"
-    command = shards(f"{small.default_fs}/tmp/dataset", output)
+    command = augment_here(f"{small.default_fs}/tmp/dataset", output)
     message = said(small, *command)
     assert "HDFS is full" in message
     assert output in message
@@ -63,12 +56,6 @@ def test_a_full_hdfs(small: Cluster, tmp_path: Path) -> None:
     wait_for_room(small)
     run(small, *command, cwd=ROOT)
     assert Folder(output).read("manifest.json") == (tmp_path / "shards" / "manifest.json").read_bytes()
-
-
-def shards(dataset: str, output: str) -> list[str]:
-    """Augmentation by one machine."""
-    words = ["spark-submit", "--master", "local[2]", AUGMENT]
-    return [*words, "--input", dataset, "--output", output]
 
 
 def wait_for_room(cluster: Cluster) -> None:

@@ -17,13 +17,12 @@ from cluster import Cluster
 from cluster.network import impossible
 from tests.cluster.carried import worker_environment
 from tests.cluster.commands import run
-from tests.cluster.faults import containers, finished, started, wait_for
+from tests.cluster.faults import NODES, containers, finished, started, wait_for
 from tests.conftest import ROOT
 from tests.datasets import make_dataset
 
 pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(900)]
 
-NODES = ("nodemanager-1", "nodemanager-2")
 MASTER = "MRAppMaster"
 
 
@@ -33,12 +32,8 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     reason = impossible()
     if reason:
         pytest.skip(reason)
-    made = Cluster(tmp_path_factory.mktemp("apart") / "data", partitionable=True)
-    try:
-        made.up()
+    with Cluster(tmp_path_factory.mktemp("apart") / "data", partitionable=True).running() as made:
         yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pipeline.storage import Folder
 from tests.cluster.carried import SPARK
 from tests.cluster.commands import run, said
 from tests.cluster.faults import finished, started
-from tests.cluster.lake import AUGMENT, Lake
+from tests.cluster.lake import AUGMENT, Lake, augment_here
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(600)]
@@ -19,8 +19,7 @@ pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(600)]
 
 def augment(lake: Lake, output: str, *options: str, dataset: str = "dataset") -> list[str]:
     """Augmentation by Spark on this machine, over HDFS."""
-    words = ["spark-submit", "--master", "local[2]", AUGMENT, "--input", f"{lake.hdfs}/{dataset}"]
-    return [*words, "--output", output, *options]
+    return augment_here(f"{lake.hdfs}/{dataset}", output, *options)
 
 
 def test_safe_mode(cluster: Cluster, lake: Lake) -> None:
