@@ -28,9 +28,9 @@ from cluster import Cluster
 from pipeline.cli import say
 from pipeline.storage import Folder
 from tests.cluster.carried import SPARK, worker_environment
+from tests.cluster.lake import AUGMENT, INGEST
 
 CACHE = ROOT / ".cache" / "benchmarks" / "rehearsal"
-INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
 TRAINING, HELD_OUT = 20_000, 1_000  # pictures; of the second, as many again for the test split
 SPARE = 200  # more of the first: a near-duplicate of a held-out picture is taken out of training
 LIMIT = 600.0  # seconds for statistics and for augmentation

@@ -29,9 +29,9 @@ from cluster import Cluster
 from pipeline.cli import say
 from pipeline.storage import Folder
 from tests.cluster.carried import CLUSTER_MODE, SPARK, worker_environment
+from tests.cluster.lake import AUGMENT, INGEST
 from tests.servers import ACCESS_KEY, BUCKET, SECRET_KEY, s3_server
 
-INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
 SETTINGS = ("--set", "layout=list", "--set", "rows_per_part=128", "--set", "canonical.geometry.mode=native")
 RUNNERS = ("inline", "local", "spark", "hadoop")
 MASTERS = ("local[1]", "local[2]", "standalone", "YARN client", "YARN cluster")
