@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,7 +24,7 @@ from PIL import Image
 
 from benchmarks._common import tile
 
-__all__ = ["SIDE", "lake", "picture", "picture_path"]
+__all__ = ["SIDE", "lake", "picture", "picture_path", "put_lake"]
 
 SIDE = 256
 _TRACE = 3  # grey levels
@@ -60,6 +62,24 @@ def lake(folder: Path, count: int) -> Path:
         with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             list(pool.map(partial(_write, folder), missing, chunksize=64))
     return _write_list(folder / f"first-{count}.csv", [picture_path(number) for number in range(count)])
+
+
+def put_lake(folder: Path, home: str, environment: Mapping[str, str]) -> float:
+    """Copy a folder of many pictures, with its lists, into the folder `home` on HDFS.
+
+    Args:
+        folder: on this machine.
+        home: a URI; it is made.
+        environment: a cluster's, with `hdfs` on its path.
+
+    Returns:
+        seconds.
+    """
+    started = time.perf_counter()
+    subprocess.run(["hdfs", "dfs", "-mkdir", "-p", home], env=environment, check=True)
+    command = ["hdfs", "dfs", "-put", "-d", "-t", "16", str(folder), f"{home}/"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - started
 
 
 def _turned(pixels: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:

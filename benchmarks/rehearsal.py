@@ -4,7 +4,7 @@
 
 By the commands that a user would type, on a cluster of real daemons (`cluster/`) that is started for it and ended:
 time, memory of every daemon and of the containers, and bytes of every stage. Both ways must give the same manifests.
-About 25 minutes and 20 GB under .cache/benchmarks/ on two cores. `rehearsal_growth` has other sizes.
+About 25 minutes and 20 GB under .cache/benchmarks/ on two cores. `scaling` has other sizes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from pathlib import Path
 
 from benchmarks._cluster_watch import Peaks, watching
 from benchmarks._common import table, write_result
+from benchmarks._lake import put_lake
 from benchmarks._matched_lake import matched_lake
 from benchmarks._processes import ROOT, Measured, load_average, run, user_environment
 from cluster import Cluster
@@ -68,13 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--training", type=int, default=TRAINING, help="pictures in training, half of them real")
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args(arguments)
-    with running_cluster() as (cluster, ways):
+    with _running_cluster() as (cluster, ways):
         lines = [load_average(), "", *_rehearse(cluster, ways, given.training)]
     write_result("rehearsal", "Rehearsal", lines, PACKAGES, not given.no_write)
 
 
 @contextmanager
-def running_cluster() -> Iterator[tuple[Cluster, list[Way]]]:
+def _running_cluster() -> Iterator[tuple[Cluster, list[Way]]]:
     """A new cluster, and the two ways: by YARN over its HDFS, and the local modes."""
     shutil.rmtree(CACHE / "cluster", ignore_errors=True)
     shutil.rmtree(CACHE / "local", ignore_errors=True)
@@ -102,18 +101,7 @@ def _rehearse(cluster: Cluster, ways: Sequence[Way], training: int) -> list[str]
     return [*_times(done, total), "", *_memory(done), "", *_verdicts(done, training)]
 
 
-def seconds_to_put(way: Way, listed: Path) -> float:
-    """Bring the pictures to where a way reads them; the local one reads them where they are."""
-    if way.runner == "local":
-        return 0.0
-    started = time.perf_counter()
-    subprocess.run(["hdfs", "dfs", "-mkdir", "-p", way.home], env=way.environment, check=True)
-    command = ["hdfs", "dfs", "-put", "-f", "-t", "8", str(listed.parent), f"{way.home}/"]
-    subprocess.run(command, env=way.environment, check=True, capture_output=True)
-    return time.perf_counter() - started
-
-
-def stage_commands(
+def _stage_commands(
     way: Way, listed: str, output: str, settings: Sequence[str] = ()
 ) -> dict[str, tuple[list[str], str]]:
     """The words of each stage, and the manifest that it leaves."""
@@ -133,9 +121,12 @@ def stage_commands(
 
 
 def _stages(cluster: Cluster, way: Way, listed: Path, settings: Sequence[str]) -> Iterator[Done]:
-    where = str(listed) if way.runner == "local" else f"{way.home}/pictures/{listed.name}"
-    say(f"rehearsal: {seconds_to_put(way, listed):.0f} s to put the pictures into {way.home}")
-    for stage, (command, manifest) in stage_commands(way, where, way.home, settings).items():
+    where = str(listed)  # the local way reads them where they are
+    if way.runner == "hadoop":
+        seconds = put_lake(listed.parent, way.home, way.environment)
+        say(f"rehearsal: {seconds:.0f} s to put the pictures into {way.home}")
+        where = f"{way.home}/pictures/{listed.name}"
+    for stage, (command, manifest) in _stage_commands(way, where, way.home, settings).items():
         with watching(cluster) as peaks:
             measured = run(command, watch=True, environment=way.environment)
         files = _manifest(manifest).get("files", [])

@@ -2,10 +2,13 @@
 
     python -m benchmarks.scaling             prints the tables and writes benchmarks/results/scaling.md
 
-The users' own commands, measured from outside, on 256-pixel pictures (`_lake.py`), 1,000 to 20,000 of them. Start-up is
-what the same command takes for 20 pictures, in as many processes; it is taken off. Beside them, in the same run, one
-process that does the same work on pixels and nothing else. Every size below the largest is run several times, in turns.
-About 20 minutes and 10 GB under .cache/benchmarks/ on two cores.
+The users' own commands, measured from outside, on 256-pixel pictures (`_lake.py`), 5,000 to 40,000 of them, which lie
+on the HDFS of a cluster that is started for it (`cluster/`), as do the results. By the local modes of Spark and mrjob:
+on YARN most of a small job's time is the start of its containers, which varies by more than the work on some thousand
+pictures (`benchmarks.rehearsal` has YARN's times). Start-up is what the same command takes for 20 pictures, in as many
+processes; it is taken off. Beside them, in the same run, one process that does the same work on pixels and nothing
+else. Every size below the largest is run several times, in turns. Three quarters of an hour and 20 GB under
+.cache/benchmarks/ on two cores.
 """
 
 from __future__ import annotations
@@ -17,25 +20,27 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks._common import interleaved, median, spread, table, write_result
-from benchmarks._lake import SIDE, lake, picture_path
-from benchmarks._processes import ROOT, Measured, load_average, run
+from benchmarks._lake import SIDE, lake, picture_path, put_lake
+from benchmarks._processes import ROOT, Measured, load_average, run, user_environment
+from cluster import Cluster
 from pipeline.canonical import Canonical, canonicalise
 from pipeline.cli import say
 from pipeline.decode import decode_canonical
 from pipeline.statistics import Tally
+from pipeline.storage import Folder
 from pipeline.variants import encode_lossless, transform
 from pipeline.workflow import spark_submit
 
 CACHE = ROOT / ".cache" / "benchmarks"
 START_UP = 20  # pictures
 SAMPLE = 500  # pictures of the bare loops
-PART = 256  # pictures a part of the dataset, so that the smallest size already keeps two cores busy
+PART = 256  # pictures a part of the dataset, so that the smallest size keeps two cores busy to its end
 START_UP_PART = 4  # and that the start-up is that of as many processes and parts
 STATISTICS_RUNS = 3  # in each round: they take two seconds, so a tenth of one counts
 TOLERANCE = 0.2
@@ -51,7 +56,8 @@ class Settings:
     sizes: tuple[int, ...]
     rounds: int
     driver_memory: str
-    small_shard_mb: int
+    home: str
+    environment: Mapping[str, str]
 
 
 @dataclass
@@ -80,23 +86,18 @@ class Runs:
         return (took(stage, size) - took(stage, START_UP)) / more * 1000
 
 
-def commands(pictures: Path, work: Path, settings: Settings, part: int = PART) -> dict[str, list[str]]:
+def commands(size: int, settings: Settings, part: int = PART) -> dict[str, list[str]]:
     """The words that a user would type for each stage."""
     submit = [spark_submit(), "--master", "local[2]", "--driver-memory", settings.driver_memory]
-    dataset, stats, shards = (str(work / name) for name in ("dataset", "stats.json", "shards"))
-    augment = [*submit, "spark_jobs/augment.py", "--input", dataset, "--output"]
-    ingest = ["spark_jobs/ingest.py", "--input", str(pictures), "--output", dataset, "--set", "layout=list"]
+    pictures = f"{settings.home}/pictures/{_list(size)}"
+    dataset, stats, shards = (f"{settings.home}/results/{name}" for name in ("dataset", "stats.json", "shards"))
+    augment = ["spark_jobs/augment.py", "--input", dataset, "--output", shards]
+    ingest = ["spark_jobs/ingest.py", "--input", pictures, "--output", dataset, "--set", "layout=list"]
     return {
         "ingest": [*submit, *ingest, "--set", f"rows_per_part={part}"],
         "statistics": [sys.executable, "-m", "mapreduce.stats", "-r", "local", dataset, "--output", stats],
-        "augmentation": [*augment, shards],
-        small_shards(settings): [*augment, shards + "-small", "--set", f"shard_mb={settings.small_shard_mb}"],
+        "augmentation": [*submit, *augment],
     }
-
-
-def small_shards(settings: Settings) -> str:
-    """The name of the augmentation whose shards are small at every size: it shows what sets the memory."""
-    return f"augmentation, shard_mb={settings.small_shard_mb}"
 
 
 def measure(settings: Settings) -> Runs:
@@ -105,30 +106,28 @@ def measure(settings: Settings) -> Runs:
     for number in range(settings.rounds):
         for size in (START_UP, *settings.sizes):
             if number == 0 or size != settings.sizes[-1]:
-                measure_size(runs, size, settings, first=number == 0)
+                measure_size(runs, size, settings)
     return runs
 
 
-def measure_size(runs: Runs, size: int, settings: Settings, first: bool) -> None:
+def measure_size(runs: Runs, size: int, settings: Settings) -> None:
     """Run every stage on so many pictures, one after the other, from nothing."""
-    work = CACHE / "scaling"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    pictures = CACHE / "pictures" / f"first-{size}.csv"
+    results = Folder(f"{settings.home}/results")
     part = START_UP_PART if size == START_UP else PART
-    for stage, command in commands(pictures, work, settings, part).items():
-        small = stage == small_shards(settings)
-        if small and not (first and size in (START_UP, settings.sizes[0], settings.sizes[-1])):
-            continue
+    for stage, command in commands(size, settings, part).items():
         for _ in range(STATISTICS_RUNS if stage == "statistics" else 1):
-            (work / "stats.json").unlink(missing_ok=True)
+            results.remove("stats.json")
             os.sync()  # what the stage before left to be written is not this one's
-            one = run(command, watch=True)
+            one = run(command, watch=True, environment=settings.environment)
             runs.measured[stage, size].append(one)
             say(f"{stage}, {size:,} pictures: {one.seconds:.1f} s, {one.memory / MIB:,.0f} MiB")
         if stage == "ingest":
-            runs.counts[size] = json.loads((work / "dataset" / "manifest.json").read_bytes())["counts"]
-    shutil.rmtree(work)
+            runs.counts[size] = json.loads(results.read("dataset/manifest.json"))["counts"]
+    results.remove("")
+
+
+def _list(size: int) -> str:
+    return f"first-{size}.csv"
 
 
 def bare_loops(count: int, rounds: int) -> dict[str, float]:
@@ -188,10 +187,7 @@ def memory_rows(runs: Runs, settings: Settings) -> list[list[object]]:
     for stage in dict.fromkeys(stage for stage, _ in runs.measured):
         cells, peaks = [], []
         for size in settings.sizes:
-            ran = runs.measured.get((stage, size))
-            if not ran:
-                cells.append("–")
-                continue
+            ran = runs.measured[stage, size]
             peaks.append(max(one.memory for one in ran))
             java, (others, processes) = max(one.java for one in ran), max((one.others, one.processes) for one in ran)
             cells.append(f"{peaks[-1] / MIB:,.0f} ({java / MIB:,.0f} + {others / MIB:,.0f} in {processes})")
@@ -223,9 +219,8 @@ def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) ->
         f"{c['splits']['train']['rows']:,} in training"
         for size, c in runs.counts.items()
     ]
-    largest = CACHE / "pictures" / f"first-{settings.sizes[-1]}.csv"
-    shown = commands(largest, CACHE / "scaling", settings)
-    short = [" ".join(map(_short, command)) for command in shown.values()]
+    shown = commands(settings.sizes[-1], settings)
+    short = [" ".join(_short(word, settings.home) for word in command) for command in shown.values()]
     return [
         load,
         "",
@@ -235,9 +230,8 @@ def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) ->
         *(f"    {line}" for line in short),
         "",
         f"Start-up is the same command for {START_UP} pictures, in parts of {START_UP_PART}; it is taken off. "
-        "Pictures of ingest are all of them, "
-        "of "
-        "statistics and augmentation those in training (augmentation makes four rows of each). Parts of "
+        "Pictures of ingest are all of them, of statistics and augmentation those in training (augmentation makes "
+        "four rows of each). Parts of "
         f"{PART} pictures keep both cores busy from the smallest size on. Seconds are medians.",
         "",
         *table(time_head, time_rows(runs, settings, bare)),
@@ -259,38 +253,37 @@ def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) ->
         "",
         f"Java's heap may grow to the --driver-memory of {settings.driver_memory} whatever the work. A task of "
         "augmentation holds one shard's encoded rows: two tasks at a time, `shard_mb` (256 by default) each, and less "
-        "where there are too few pictures to fill eight shards. With a smaller `shard_mb`, shards are as large at "
-        "the smallest size as at the "
-        "largest, and so is the memory.",
+        "where there are too few pictures to fill eight shards.",
     ]
 
 
-def _short(word: str) -> str:
+def _short(word: str, home: str) -> str:
     """A word of a command without this machine's folders."""
-    path = Path(word)
-    if not path.is_absolute():
-        return word
-    return str(path.relative_to(CACHE)) if path.is_relative_to(CACHE) else path.name
+    return Path(word).name if os.path.isabs(word) else word.replace(home, "hdfs://")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling")
-    parser.add_argument("--sizes", default="1000,5000,20000", help="numbers of pictures, ascending")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each size but the largest, which runs once")
+    parser.add_argument("--sizes", default="5000,10000,20000,40000", help="numbers of pictures, ascending")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each size but the largest, which runs once")
     parser.add_argument("--driver-memory", default="1g", help="spark-submit's")
-    parser.add_argument("--small-shard-mb", type=int, default=16, help="shard_mb of the augmentation with small shards")
     parser.add_argument("--no-write", action="store_true", help="print only")
     given = parser.parse_args(arguments)
     sizes = tuple(sorted(int(word) for word in given.sizes.split(",")))
     if sizes[0] <= START_UP:
         parser.error(f"--sizes: more than {START_UP} pictures, which measure the start-up")
-    settings = Settings(sizes, given.rounds, given.driver_memory, given.small_shard_mb)
     for size in (START_UP, *sizes):
         lake(CACHE / "pictures", size)
-    load = load_average()
-    bare = bare_loops(min(SAMPLE, sizes[0]), given.rounds)
-    lines = report(measure(settings), settings, bare, load)
+    shutil.rmtree(CACHE / "scaling", ignore_errors=True)
+    with Cluster(CACHE / "scaling").running() as cluster:
+        home, environment = f"{cluster.default_fs}/tmp/scaling", user_environment(cluster.environment())
+        seconds = put_lake(CACHE / "pictures", home, environment)
+        say(f"scaling: {seconds:.0f} s to put the pictures into {home}")
+        settings = Settings(sizes, given.rounds, given.driver_memory, home, environment)
+        load = load_average()
+        bare = bare_loops(min(SAMPLE, sizes[0]), given.rounds)
+        lines = report(measure(settings), settings, bare, load)
     write_result("scaling", "Scaling", lines, PACKAGES, write=not given.no_write)
 
 
