@@ -3,7 +3,8 @@
 Files are uploaded to `_staging/<uuid>` and published by a rename, which the NameNode does in one step: without
 overwrite it fails if the name is taken, so of two writers one wins, and no reader ever sees the beginning of a file. (A
 file created without overwrite under its final name would be visible while it grows.) What the client does not always
-survive by itself, a DataNode that dies while a file is written, is survived by uploading again.
+survive by itself, a DataNode that dies while a file is written, is survived by uploading again; also where the client
+does not say so and waits for ever, which hdfs-native 0.14.7 sometimes does.
 
 Names are taken to the letter; HDFS has no names with `:` in them. Nameservices, failover and Kerberos are configured
 where all of Hadoop looks for them: in HADOOP_CONF_DIR, and in the ticket cache.
@@ -16,17 +17,19 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 from pipeline.errors import OutputExistsError, StorageError
 from pipeline.storage._backend import CHUNK, STAGING, Entry, Staged, is_hidden
 from pipeline.storage._hdfs_client import client, default_authority, told
-from pipeline.storage._remote import RangeFile, Transient, fail, patiently, spooled
+from pipeline.storage._remote import RangeFile, Transient, fail, patiently, spooled, within
 from pipeline.storage._uri import Place, join
 
 __all__ = ["HdfsBackend"]
 
 _UPLOADS: Final = 7  # half a minute in all: by then the NameNode avoids a DataNode that has died
+_STUCK: Final = 120.0  # seconds for a chunk; the client itself waits 60 for an answer before it tries another DataNode
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,8 @@ class HdfsBackend:
     def _fill(self, writer: Any, source: BinaryIO) -> None:
         source.seek(0)
         while chunk := source.read(CHUNK):
-            writer.write(chunk)
-        writer.close()
+            within(_STUCK, partial(writer.write, chunk))
+        within(_STUCK, writer.close)
 
     def _rename(self, hdfs: Any, name: str, target: str, where: str, only_if_absent: bool) -> None:
         try:

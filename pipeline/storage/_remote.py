@@ -11,15 +11,17 @@ import io
 import os
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, NoReturn, TypeVar, cast
 
 from pipeline.errors import StorageError, UnavailableError
 from pipeline.storage._backend import Staged
 
-__all__ = ["FIRST", "RangeFile", "Transient", "fail", "patiently", "spooled", "storage_error"]
+__all__ = ["FIRST", "RangeFile", "Transient", "fail", "patiently", "spooled", "storage_error", "within"]
 
 T = TypeVar("T")
 
@@ -68,6 +70,26 @@ def patiently(action: Callable[[], T], tries: int = _TRIES) -> T:
                 raise problem.error from problem.error.__cause__
             time.sleep(_PAUSE * 2**turn * random.uniform(0.75, 1.25))
     raise AssertionError("unreachable")
+
+
+def within(seconds: float, action: Callable[[], T]) -> T:
+    """What an action gives, if it ends in time; one that does not is left behind in a thread of its own.
+
+    It is for libraries that may wait for ever and cannot be interrupted: while they do, Ctrl-C still works.
+
+    Raises:
+        TimeoutError: it has not ended.
+    """
+    outcome: Future[T] = Future()
+
+    def act() -> None:
+        try:
+            outcome.set_result(action())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=act, daemon=True).start()
+    return outcome.result(timeout=seconds)
 
 
 class RangeFile(io.BufferedIOBase):

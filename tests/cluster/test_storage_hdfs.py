@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cluster import Cluster
 from pipeline.errors import OutputExistsError, StorageError, UnavailableError
-from pipeline.storage import STAGING, Entry, Folder, _hdfs_client
+from pipeline.storage import STAGING, Entry, Folder, _hdfs, _hdfs_client
 from tests.cluster.commands import run
 
 pytestmark = pytest.mark.cluster_full
@@ -190,6 +191,20 @@ def test_a_data_node_killed_while_files_are_written_does_no_harm(cluster: Cluste
         assert folder.read(f"small-{number}") == DATA[:1000]
 
 
+def test_a_write_that_does_not_go_on_is_given_up(
+    cluster: Cluster, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_hdfs, "_STUCK", 2.0)
+    monkeypatch.setattr(_hdfs, "_UPLOADS", 2)
+    started = time.monotonic()
+    with _stopped(cluster, *NODES), pytest.raises(StorageError, match="/a: cannot write: no DataNode can take a block"):
+        folder.put("a", DATA)
+    assert time.monotonic() - started < 30
+    folder.put("a", DATA)
+    assert folder.read("a") == DATA
+    assert [entry.path for entry in folder.list(hidden=True)] == ["a"]
+
+
 def test_without_any_data_node_writing_fails_with_a_clear_error(cluster: Cluster, folder: Folder) -> None:
     folder.put("a", b"1")
     for node in NODES:
@@ -263,10 +278,19 @@ def test_a_missing_file_and_a_missing_folder_name_themselves(folder: Folder) -> 
 
 def test_a_stopped_data_node_holds_nobody_up_for_ever(cluster: Cluster, folder: Folder) -> None:
     folder.put("a", DATA)
-    pid = cluster.pid("datanode-1")
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with _stopped(cluster, "datanode-1"):
         assert folder.read("a") == DATA
+
+
+@contextmanager
+def _stopped(cluster: Cluster, *nodes: str) -> Iterator[None]:
+    """Daemons that hold their connections and do nothing."""
+    pids = [pid for node in nodes if (pid := cluster.pid(node)) is not None]
+    assert len(pids) == len(nodes)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)

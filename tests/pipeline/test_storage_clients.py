@@ -1,15 +1,17 @@
-"""No client is loaded before a URI needs it; one that is missing is named with its extra; a child makes its own."""
+"""No client is loaded before a URI needs it; a missing one is named; a child makes its own; a stuck one is left."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from pipeline.errors import SetupError
 from pipeline.storage import Folder, _gcs, _hdfs_client, _s3
+from pipeline.storage._remote import within
 from tests.servers import BUCKET
 
 CLIENTS = ("boto3", "botocore", "google.cloud.storage", "hdfs_native", "fsspec", "requests")
@@ -49,3 +51,16 @@ def test_a_forked_child_makes_a_client_of_its_own(s3: str) -> None:
     if not child:
         os._exit(0 if folder.read("a") == b"1" and len(_s3._clients) == 2 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_does_not_end_in_time_is_left_behind() -> None:
+    never = threading.Event()
+    with pytest.raises(TimeoutError):
+        within(0.05, never.wait)
+    never.set()
+
+
+def test_what_ends_in_time_gives_what_it_gives_and_raises_what_it_raises() -> None:
+    assert within(10, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        within(10, lambda: 1 / 0)
