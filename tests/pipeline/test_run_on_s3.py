@@ -28,6 +28,7 @@ def _run(command: list[str], **variables: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_whole_run_on_s3_gives_the_same_manifests_as_on_a_disk(s3: str, tmp_path: Path) -> None:
     workflow, local = make_workflow(tmp_path), tmp_path / "local"
     done = run(workflow, local)
