@@ -28,7 +28,7 @@ from pipeline.storage._uri import Place, join
 
 __all__ = ["HdfsBackend"]
 
-_UPLOADS: Final = 7  # half a minute in all: by then the NameNode avoids a DataNode that has died
+_UPLOADS: Final = 7  # half a minute of pauses: by then the NameNode avoids a DataNode that has died
 _STUCK: Final = 120.0  # seconds for a chunk; the client itself waits 60 for an answer before it tries another DataNode
 
 
