@@ -7,7 +7,7 @@ values, so that the user sees the message and not a worker's traceback. This mod
 
 from __future__ import annotations
 
-import multiprocessing
+import ctypes
 import signal
 import warnings
 from bisect import bisect_right
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from multiprocessing.context import ForkServerContext
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,8 @@ from training.order import batches_of, epoch_order
 __all__ = ["Batch", "Batches", "ShardRows"]
 
 _COLUMNS: Final = ("image", "label", "image_id", "variant")
+
+_DEATHS: Final = ("DataLoader worker", "Pin memory thread")  # how torch's messages begin: the thread goes with a worker
 
 
 @dataclass
@@ -161,7 +164,7 @@ class Batches:
                 pin_memory=pin_memory,
                 persistent_workers=workers > 0,
                 worker_init_fn=_start_worker,
-                multiprocessing_context=_context() if workers else None,
+                multiprocessing_context=_Context() if workers else None,
             )
 
     def __len__(self) -> int:
@@ -193,7 +196,7 @@ class Batches:
                     raise item
                 yield item
         except (RuntimeError, EOFError, OSError) as error:  # the last two: it died while it handed a batch over
-            other = isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)
+            other = isinstance(error, RuntimeError) and not str(error).startswith(_DEATHS)
             if other or not self._loader.num_workers:
                 raise
             raise SetupError(
@@ -227,8 +230,29 @@ def _more_workers_than_cores() -> Iterator[None]:
         yield
 
 
-def _context() -> Any:
-    """Forking a process with threads can deadlock; a server that has torch loaded forks workers in no time."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+class _Context(ForkServerContext):
+    """Forking a process with threads can deadlock; a server that has torch loaded forks workers in no time.
+
+    Its events have no lock. DataLoader's end sets one that every worker asks for each batch: a worker killed while it
+    asked would keep the lock for ever, and the trainer with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_forkserver_preload([__name__])
+
+    def Event(self) -> Any:  # noqa: N802 - multiprocessing's name
+        return _Flag(self.RawValue(ctypes.c_bool, False))
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """What DataLoader needs of an event: a byte in shared memory, set once."""
+
+    value: Any
+
+    def set(self) -> None:
+        self.value.value = True
+
+    def is_set(self) -> bool:
+        return bool(self.value.value)

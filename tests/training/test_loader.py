@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
+from multiprocessing.synchronize import SemLock
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from torch.utils.data import get_worker_info
 
 from pipeline.decode import decode_canonical
-from pipeline.errors import IntegrityError, SetupError
+from pipeline.errors import IntegrityError, SetupError, TelltaleError
 from pipeline.manifest import FileEntry
 from pipeline.parquet import write_parquet
 from pipeline.storage import Folder
 from tests.training.runs import publish_shards
 from training.inputs import Inputs, read_inputs
-from training.loader import Batches
+from training.loader import Batch, Batches, ShardRows
 
 
 def inputs_of(run: Path, check: bool = True) -> Inputs:
@@ -140,3 +144,27 @@ def test_a_worker_that_dies_is_told_with_what_to_do(prepared: Path) -> None:
     os.kill(worker._workers[0].pid, signal.SIGKILL)
     with pytest.raises(SetupError, match=r"loader process died.*training\.workers"):
         list(iterator)
+
+
+class _Dying(ShardRows):
+    """The first worker dies at row 20, with every lock that it has."""
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch | TelltaleError:
+        worker: Any = get_worker_info()
+        if worker.id == 0 and 20 in rows:
+            for lock in [thing for thing in gc.get_objects() if issubclass(type(thing), SemLock)]:
+                lock.acquire(timeout=1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitems__(rows)
+
+
+@pytest.mark.timeout(90)
+def test_the_locks_that_a_worker_dies_with_hold_nobody_up(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.loader.ShardRows", _Dying)
+    inputs = inputs_of(prepared)
+    batches = Batches(inputs, inputs.train, 1, 2, 2)
+    with pytest.raises(SetupError, match=r"loader process died.*training\.workers"):
+        ids(batches)
+    del batches
+    gc.collect()
+    assert not multiprocessing.active_children()
