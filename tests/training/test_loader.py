@@ -160,6 +160,7 @@ class _Dying(ShardRows):
 
 @pytest.mark.timeout(90)
 def test_the_locks_that_a_worker_dies_with_hold_nobody_up(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = set(multiprocessing.active_children())
     monkeypatch.setattr("training.loader.ShardRows", _Dying)
     inputs = inputs_of(prepared)
     batches = Batches(inputs, inputs.train, 1, 2, 2)
@@ -167,4 +168,4 @@ def test_the_locks_that_a_worker_dies_with_hold_nobody_up(prepared: Path, monkey
         ids(batches)
     del batches
     gc.collect()
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
