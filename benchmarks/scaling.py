@@ -5,11 +5,10 @@
 The users' own commands, measured from outside, on 256-pixel pictures (`_lake.py`), 5,000 to 40,000 of them, which lie
 on the HDFS of a cluster that is started for it (`cluster/`), as do the results. By the local modes of Spark and mrjob:
 on YARN most of a small job's time is the start of its containers, which varies by more than the work on some thousand
-pictures (`benchmarks.rehearsal` has YARN's times). A machine that others share is not equally fast for an hour, so
-before and after each command bare loops, one a core, do the same work on pixels and nothing else, and what counts is
-the command's time in theirs. Start-up is what the same command takes for 20 pictures, in as many processes; it is taken
-off. Every size below the largest is run several times, in turns. An hour and 20 GB under .cache/benchmarks/ on two
-cores.
+pictures (`benchmarks.rehearsal` has YARN's times). Start-up is what the same command takes for 20 pictures, in as many
+processes; it is taken off. Beside them, in the same run, one process that does the same work on pixels and nothing
+else. Every size below the largest is run several times, in turns. Three quarters of an hour and 20 GB under
+.cache/benchmarks/ on two cores.
 """
 
 from __future__ import annotations
@@ -22,12 +21,11 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks._common import median, spread, table, write_result
+from benchmarks._common import interleaved, median, spread, table, write_result
 from benchmarks._lake import SIDE, lake, picture_path, put_lake
 from benchmarks._processes import ROOT, Measured, load_average, run, user_environment
 from cluster import Cluster
@@ -41,13 +39,11 @@ from pipeline.workflow import spark_submit
 
 CACHE = ROOT / ".cache" / "benchmarks"
 START_UP = 20  # pictures
-SAMPLE = 200  # pictures of the bare loops
-BARE_SECONDS = 2.0  # that they run, before and after each command
+SAMPLE = 500  # pictures of the bare loops
 PART = 256  # pictures a part of the dataset, so that the smallest size keeps two cores busy to its end
 START_UP_PART = 4  # and that the start-up is that of as many processes and parts
-STATISTICS_RUNS = 5  # in each round: they take two seconds, so a tenth of one counts
+STATISTICS_RUNS = 3  # in each round: they take two seconds, so a tenth of one counts
 TOLERANCE = 0.2
-STAGES = ("ingest", "statistics", "augmentation")
 NAMES = ("hflip", "rot90", "rot270")
 PACKAGES = ("pyspark", "mrjob", "pyarrow", "numpy", "pillow", "simplejpeg")
 MIB = 2**20
@@ -66,11 +62,9 @@ class Settings:
 
 @dataclass
 class Runs:
-    """All measurements, by stage and size: of the commands, and the bare loops' milliseconds a picture around each of
-    them; and the counts of each size's dataset."""
+    """All measurements, by stage and size; and the counts of each size's dataset."""
 
     measured: dict[tuple[str, int], list[Measured]] = field(default_factory=lambda: defaultdict(list))
-    bare: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def pictures(self, stage: str, size: int) -> int:
@@ -81,15 +75,15 @@ class Runs:
         """Median by the clock."""
         return median([one.seconds for one in self.measured[stage, size]])
 
-    def in_bare_loops(self, stage: str, size: int) -> float:
-        """Median, in pictures that the bare loops around a command would have done in its time."""
-        pairs = zip(self.measured[stage, size], self.bare[stage, size], strict=True)
-        return median([one.seconds * 1000 / each for one, each in pairs])
+    def processor(self, stage: str, size: int) -> float:
+        """Median on processors."""
+        return median([one.processor for one in self.measured[stage, size]])
 
-    def each(self, stage: str, size: int, time_of: Callable[[str, int], float]) -> float:
-        """The time of a picture, start-up taken off."""
+    def each(self, stage: str, size: int, time_of: Callable[[str, int], float] | None = None) -> float:
+        """Milliseconds a picture, start-up taken off."""
+        took = time_of or self.seconds
         more = self.pictures(stage, size) - self.pictures(stage, START_UP)
-        return (time_of(stage, size) - time_of(stage, START_UP)) / more
+        return (took(stage, size) - took(stage, START_UP)) / more * 1000
 
 
 def commands(size: int, settings: Settings, part: int = PART) -> dict[str, list[str]]:
@@ -109,15 +103,14 @@ def commands(size: int, settings: Settings, part: int = PART) -> dict[str, list[
 def measure(settings: Settings) -> Runs:
     """Run everything."""
     runs = Runs()
-    with BareLoops(min(SAMPLE, settings.sizes[0])) as bare:
-        for number in range(settings.rounds):
-            for size in (START_UP, *settings.sizes):
-                if number == 0 or size != settings.sizes[-1]:
-                    measure_size(runs, size, settings, bare)
+    for number in range(settings.rounds):
+        for size in (START_UP, *settings.sizes):
+            if number == 0 or size != settings.sizes[-1]:
+                measure_size(runs, size, settings)
     return runs
 
 
-def measure_size(runs: Runs, size: int, settings: Settings, bare: BareLoops) -> None:
+def measure_size(runs: Runs, size: int, settings: Settings) -> None:
     """Run every stage on so many pictures, one after the other, from nothing."""
     results = Folder(f"{settings.home}/results")
     part = START_UP_PART if size == START_UP else PART
@@ -125,15 +118,9 @@ def measure_size(runs: Runs, size: int, settings: Settings, bare: BareLoops) -> 
         for _ in range(STATISTICS_RUNS if stage == "statistics" else 1):
             results.remove("stats.json")
             os.sync()  # what the stage before left to be written is not this one's
-            before = bare.each(stage)
             one = run(command, watch=True, environment=settings.environment)
-            around = (before + bare.each(stage)) / 2
             runs.measured[stage, size].append(one)
-            runs.bare[stage, size].append(around)
-            say(
-                f"{stage}, {size:,} pictures: {one.seconds:.1f} s, {one.memory / MIB:,.0f} MiB; a bare loop's picture: "
-                f"{around:.2f} ms"
-            )
+            say(f"{stage}, {size:,} pictures: {one.seconds:.1f} s, {one.memory / MIB:,.0f} MiB")
         if stage == "ingest":
             runs.counts[size] = json.loads(results.read("dataset/manifest.json"))["counts"]
     results.remove("")
@@ -143,64 +130,39 @@ def _list(size: int) -> str:
     return f"first-{size}.csv"
 
 
-class BareLoops:
-    """A process a core; all of them do a stage's work on pixels alone, at once.
+def bare_loops(count: int, rounds: int) -> dict[str, float]:
+    """Milliseconds of processor time a picture of one process that does each stage's work on pixels alone."""
+    files = [CACHE / "pictures" / picture_path(number) for number in range(count)]
+    setting = Canonical()
+    rows = [canonicalise(file.read_bytes(), setting, training=True).image for file in files]
 
-    Args:
-        count: pictures of the sample.
-    """
+    def canonical() -> None:
+        for file in files:
+            canonicalise(file.read_bytes(), setting, training=True)
 
-    def __init__(self, count: int) -> None:
-        self._cores = len(os.sched_getaffinity(0))
-        self._pool = ProcessPoolExecutor(self._cores, initializer=_sample, initargs=(count,))
+    def histogram() -> None:
+        tally = Tally()
+        for row in rows:
+            tally.add(decode_canonical(row))
 
-    def __enter__(self) -> BareLoops:
-        return self
+    def variants() -> None:
+        for row in rows:
+            pixels = decode_canonical(row)
+            for name in NAMES:
+                encode_lossless(transform(name)(pixels))
 
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown()
-
-    def each(self, stage: str) -> float:
-        """Milliseconds a picture of all of them together."""
-        rates = list(self._pool.map(_rate, [stage] * self._cores))
-        return 1000 / sum(rates)
-
-
-_files: list[bytes] = []
-_rows: list[bytes] = []
-
-
-def _sample(count: int) -> None:
-    """Fill a process's memory."""
-    _files.extend((CACHE / "pictures" / picture_path(number)).read_bytes() for number in range(count))
-    _rows.extend(canonicalise(file, Canonical(), training=True).image for file in _files)
+    jobs = {"ingest": canonical, "statistics": histogram, "augmentation": variants}
+    taken = interleaved(jobs, rounds, time.process_time)
+    return {name: median(seconds) / count * 1000 for name, seconds in taken.items()}
 
 
-def _rate(stage: str) -> float:
-    """Pictures a second of this process."""
-    tally, done, began = Tally(), 0, time.perf_counter()
-    while (took := time.perf_counter() - began) < BARE_SECONDS:
-        place = done % len(_rows)
-        if stage == "ingest":
-            canonicalise(_files[place], Canonical(), training=True)
-        else:
-            pixels = decode_canonical(_rows[place])
-            if stage == "statistics":
-                tally.add(pixels)
-            else:
-                for name in NAMES:
-                    encode_lossless(transform(name)(pixels))
-        done += 1
-    return done / took
-
-
-def time_rows(runs: Runs, settings: Settings) -> list[list[object]]:
+def time_rows(runs: Runs, settings: Settings, bare: dict[str, float]) -> list[list[object]]:
     """A row for each stage and size."""
     rows: list[list[object]] = []
-    for stage in STAGES:
-        smallest = runs.each(stage, settings.sizes[0], runs.in_bare_loops)
+    for stage in bare:
+        smallest = runs.each(stage, settings.sizes[0])
         for size in settings.sizes:
-            each = runs.each(stage, size, runs.in_bare_loops)
+            each = runs.each(stage, size)
             ran = [one.seconds for one in runs.measured[stage, size]]
             rows.append(
                 [
@@ -209,10 +171,11 @@ def time_rows(runs: Runs, settings: Settings) -> list[list[object]]:
                     f"{runs.seconds(stage, START_UP):.1f}",
                     f"{runs.seconds(stage, size):.1f}",
                     f"{spread(ran)} ({len(ran)})",
-                    f"{runs.each(stage, size, runs.seconds) * 1000:.2f}",
-                    spread(runs.bare[stage, size], ".2f"),
                     f"{each:.2f}",
                     f"{each / smallest:.2f}",
+                    f"{runs.each(stage, size, runs.processor):.2f}",
+                    f"{bare[stage]:.2f}",
+                    f"{bare[stage] / each / 2:.2f}",
                 ]
             )
     return rows
@@ -236,7 +199,7 @@ def verdict(each: Sequence[float]) -> str:
     """Whether a picture takes the same time at all sizes.
 
     Args:
-        each: the time of a picture, from the smallest size to the largest.
+        each: milliseconds a picture, from the smallest size to the largest.
     """
     if each[0] <= 0:
         return "not known: at the smallest size the start-up's own ups and downs are larger than the work"
@@ -246,10 +209,10 @@ def verdict(each: Sequence[float]) -> str:
     return f"{word} (a picture takes {low:.2f} to {high:.2f} times what it does at the smallest)"
 
 
-def report(runs: Runs, settings: Settings, load: str) -> list[str]:
+def report(runs: Runs, settings: Settings, bare: dict[str, float], load: str) -> list[str]:
     """The result's lines."""
     time_head = ["stage", "pictures", "start-up s", "seconds", "lowest to highest (runs)", "ms a picture"]
-    time_head += ["bare loops' ms, lowest to highest", "in bare loops", "to the smallest"]
+    time_head += ["to the smallest", "processor ms a picture", "bare loop ms", "share of two bare loops"]
     memory_head = ["stage", *(f"{size:,} pictures" for size in settings.sizes), "largest to smallest"]
     groups = [
         f"{size:,} pictures: {c['groups']:,} groups, {c['duplicates']} duplicates, {c['rejected']} rejected, "
@@ -271,18 +234,14 @@ def report(runs: Runs, settings: Settings, load: str) -> list[str]:
         "four rows of each). Parts of "
         f"{PART} pictures keep both cores busy from the smallest size on. Seconds are medians.",
         "",
-        *table(time_head, time_rows(runs, settings)),
+        *table(time_head, time_rows(runs, settings, bare)),
         "",
-        "The bare loops, a process a core, on pictures of the same set: canonicalise the file; decode the row and "
-        f"count; decode the row, turn and encode {', '.join(NAMES)}. The stages also hash, look for near-duplicates, "
-        f"read and write Parquet. They run for {BARE_SECONDS:.0f} s before and after each command; a command's time is "
-        "counted in theirs, because the machine is not equally fast all the time. What a picture takes to what it "
-        "takes at the smallest size is of that.",
+        "The bare loops, one process, on pictures of the same set: canonicalise the file; decode the row and count; "
+        f"decode the row, turn and encode {', '.join(NAMES)}. The stages also hash, look for "
+        "near-duplicates, read and write Parquet. "
+        "Two cores at the bare loops' rate would be a share of 1.",
         "",
-        *(
-            f"- {stage}: {verdict([runs.each(stage, size, runs.in_bare_loops) for size in settings.sizes])}"
-            for stage in STAGES
-        ),
+        *(f"- {stage}: {verdict([runs.each(stage, size) for size in settings.sizes])}" for stage in bare),
         "",
         "## Memory",
         "",
@@ -323,7 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"scaling: {seconds:.0f} s to put the pictures into {home}")
         settings = Settings(sizes, given.rounds, given.driver_memory, home, environment)
         load = load_average()
-        lines = report(measure(settings), settings, load)
+        bare = bare_loops(min(SAMPLE, sizes[0]), given.rounds)
+        lines = report(measure(settings), settings, bare, load)
     write_result("scaling", "Scaling", lines, PACKAGES, write=not given.no_write)
 
 
