@@ -1,9 +1,11 @@
 """`python -m pipeline.sweep runs/x [--delete]`: lists, and removes, what killed attempts left behind.
 
-What a manifest names is never touched; of a stage without a manifest, everything is left over (running the stage again
-would continue from it, so it is only removed when asked). On S3 and GCS the parts of uploads that were cut off are no
-files: the bucket's own rule (abort incomplete uploads after some days) clears them away. Whoever removes something from
-remote storage must know that nothing is at work there. This module must not look inside files.
+Only the stages' own folders are looked into (dataset, shards, model, report): what else lies beside them, be it logs or
+raw pictures, is not touched, nor is what a manifest names. Of a stage without a manifest, everything is left over
+(running the stage again would continue from it, so it is only removed when asked). On S3 and GCS the parts of uploads
+that were cut off are no files: the bucket's own rule (abort incomplete uploads after some days) clears them away.
+Whoever removes something from remote storage must know that nothing is at work there. This module must not look inside
+files.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ __all__ = ["left_behind", "main"]
 
 
 def left_behind(run_dir: str) -> list[str]:
-    """Paths, relative to the run folder, that no manifest names and that are not logs.
+    """Paths, relative to the run folder, of files in the stages' folders that no manifest names.
 
     Raises:
         UsageError: no such folder.

@@ -20,7 +20,7 @@ from pipeline.manifest import SEAL, check_files, leftovers, read_sealed
 from pipeline.packed import PackedFolder
 from pipeline.parquet import open_parquet
 from pipeline.records import REJECT_SCHEMA, SCHEMA
-from pipeline.storage import Folder
+from pipeline.storage import STAGING, Folder
 
 __all__ = ["CHAIN", "Link", "check_raw", "main", "unnamed", "verify"]
 
@@ -162,18 +162,23 @@ def _raw_files(dataset: Folder, document: Mapping[str, Any]) -> Iterator[tuple[s
 
 
 def unnamed(run: Folder, documents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Files of a run, `logs/` left out, that none of its manifests names: what killed attempts left behind.
+    """Files in the stages' folders that no manifest of theirs names: what killed attempts left behind.
+
+    What else lies in the run folder is not the chain's: on a lake it may well be the raw pictures.
 
     Args:
         run: the run folder.
         documents: the manifests that are there, by kind.
     """
-    named = {"dataset/locations.json"} if "dataset" in documents else set()
+    found = [f"{STAGING}/{path}" for path in leftovers(run.child(STAGING), ())]
     for link in CHAIN:
-        prefix = f"{link.folder}/" if link.folder else ""
+        if not link.folder:
+            continue
+        named = {"locations.json"} if link.kind == "dataset" and link.kind in documents else set()
         if link.kind in documents:
-            named |= {prefix + link.manifest, *(prefix + e["path"] for e in documents[link.kind].get("files", []))}
-    return [path for path in leftovers(run, named) if not path.startswith("logs/")]
+            named |= {link.manifest, *(entry["path"] for entry in documents[link.kind].get("files", []))}
+        found += [f"{link.folder}/{path}" for path in leftovers(run.child(link.folder), named)]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
