@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, BinaryIO, Final
 
 from pipeline.errors import OutputExistsError, StorageError
+from pipeline.storage import _hdfs_client
 from pipeline.storage._backend import CHUNK, STAGING, Entry, Staged, is_hidden
 from pipeline.storage._hdfs_client import client, default_authority, told
 from pipeline.storage._remote import RangeFile, Transient, fail, patiently, spooled, within
@@ -29,7 +30,7 @@ from pipeline.storage._uri import Place, join
 __all__ = ["HdfsBackend"]
 
 _UPLOADS: Final = 7  # half a minute of pauses: by then the NameNode avoids a DataNode that has died
-_STUCK: Final = 120.0  # seconds for a chunk; the client itself waits 60 for an answer before it tries another DataNode
+_SLOWEST: Final = 1 << 20  # bytes a second; who reads more slowly than that is taken for stuck
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class HdfsBackend:
                 with told(f"{where}: cannot make its folder"):
                     hdfs.mkdirs(target.rpartition("/")[0], create_parent=True)
             with told(f"{where}: cannot publish"):
-                self._rename(hdfs, name, target, where, only_if_absent)
+                self._rename(hdfs, name, path, source, only_if_absent)
         except BaseException:
             with suppress(Exception):
                 hdfs.delete(name)
@@ -141,25 +142,32 @@ class HdfsBackend:
     def _fill(self, writer: Any, source: BinaryIO) -> None:
         source.seek(0)
         while chunk := source.read(CHUNK):
-            within(_STUCK, partial(writer.write, chunk))
-        within(_STUCK, writer.close)
+            within(_hdfs_client.STUCK, partial(writer.write, chunk))
+        within(_hdfs_client.STUCK, writer.close)
 
-    def _rename(self, hdfs: Any, name: str, target: str, where: str, only_if_absent: bool) -> None:
+    def _rename(self, hdfs: Any, name: str, path: str, source: BinaryIO, only_if_absent: bool) -> None:
+        """Where the NameNode's answer is lost the client asks again, and is told that the staged file is gone."""
         try:
-            hdfs.rename(name, target, overwrite=not only_if_absent)
-        except FileExistsError as error:
-            if self._sent(hdfs, name):
-                return  # an earlier answer was lost: the name is taken by these very bytes
+            hdfs.rename(name, self._path(path), overwrite=not only_if_absent)
+        except (FileExistsError, FileNotFoundError) as error:
+            if not self.exists(f"{STAGING}/{name.rpartition('/')[2]}") and self._has(path, source):
+                return
+            if isinstance(error, FileNotFoundError):
+                raise
             raise OutputExistsError(
-                f"{where}: already there: another run has published it. Look at it, or give --overwrite."
+                f"{self.locate(path)}: already there: another run has published it. Look at it, or give --overwrite."
             ) from error
 
-    def _sent(self, hdfs: Any, name: str) -> bool:
-        try:
-            hdfs.get_file_info(name)
-        except FileNotFoundError:
-            return True
-        return False
+    def _has(self, path: str, source: BinaryIO) -> bool:
+        """Whether the file there has these very bytes."""
+        if not self.is_file(path):
+            return False
+        source.seek(0)
+        with self.open(path) as there:
+            while chunk := source.read(CHUNK):
+                if there.read(len(chunk)) != chunk:
+                    return False
+            return not there.read(1)
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder, not by way of the trash."""
@@ -189,7 +197,8 @@ class _Reader:
     def _attempt(self, start: int, stop: int) -> bytes:
         try:
             with told(f"{self._where}: cannot read", blocks=True):
-                data = bytes(self._file.read_range(start, stop - start))
+                limit = _hdfs_client.STUCK + (stop - start) / _SLOWEST
+                data = bytes(within(limit, partial(self._file.read_range, start, stop - start)))
         except Transient:
             self._file = self._look_up()
             if len(self._file) != self.size:

@@ -12,15 +12,18 @@ import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from pipeline.errors import SetupError, StorageError, TelltaleError
-from pipeline.storage._remote import Transient, fail, storage_error
+from pipeline.storage._remote import Transient, fail, storage_error, within
 
-__all__ = ["client", "default_authority", "told"]
+__all__ = ["STUCK", "client", "default_authority", "told"]
+
+STUCK: Final = 120.0
+"""Seconds without an answer; the client itself waits 60 for a DataNode's before it tries another."""
 
 _ATTEMPTS: Final = "dfs.client.failover.max.attempts"
 _PATIENCE: Final = "5"  # attempts at a lone NameNode: about 25 seconds; the client's own 15 take three minutes
@@ -52,7 +55,19 @@ def _connect(authority: str) -> Any:
     # A nameservice has no port, and its failover is configured by whoever runs it.
     options = {_ATTEMPTS: _PATIENCE} if ":" in authority and _ATTEMPTS not in _settings() else None
     with told(f"hdfs://{authority}/: cannot connect"):
-        return Client(f"hdfs://{authority}" if authority else None, config=options)
+        return _Bounded(Client(f"hdfs://{authority}" if authority else None, config=options))
+
+
+class _Bounded:
+    """The client, each of whose calls ends: from a NameNode that is stopped dead hdfs-native 0.14.7 waits for an answer
+    for ever. (A listing asks on while it is read, and what reads and writes blocks has limits of its own.)"""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._inner, name)
+        return lambda *given, **named: within(STUCK, partial(call, *given, **named))
 
 
 def default_authority() -> str:
@@ -101,6 +116,7 @@ _NO_DATANODE: Final = _Meaning(
     errno.EIO,
     "no replica of a block could be read: every one is damaged, or its DataNode does not answer. `hdfs dfsadmin "
     "-report` and `hdfs fsck PATH -files -blocks -locations` say which; mend that, then run the same command again",
+    unavailable=True,  # the client says the same of damage and of an outage, so no file is blamed
     transient=True,
 )
 _NO_ROOM: Final = _Meaning(

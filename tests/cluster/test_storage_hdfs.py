@@ -164,7 +164,7 @@ def test_a_block_damaged_everywhere_is_a_clear_error_and_never_wrong_bytes(
         StorageError, match=r"/a: cannot read: no replica of a block could be read: .*hdfs fsck"
     ) as told:
         READS[how](folder)
-    assert not isinstance(told.value, UnavailableError)  # it is this file's fault, not HDFS's
+    assert isinstance(told.value, UnavailableError)  # the client cannot tell damage from an outage
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -194,7 +194,7 @@ def test_a_data_node_killed_while_files_are_written_does_no_harm(cluster: Cluste
 def test_a_write_that_does_not_go_on_is_given_up(
     cluster: Cluster, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_hdfs, "_STUCK", 2.0)
+    monkeypatch.setattr(_hdfs_client, "STUCK", 2.0)
     monkeypatch.setattr(_hdfs, "_UPLOADS", 2)
     started = time.monotonic()
     with _stopped(cluster, *NODES), pytest.raises(StorageError, match="/a: cannot write: no DataNode can take a block"):
@@ -203,6 +203,61 @@ def test_a_write_that_does_not_go_on_is_given_up(
     folder.put("a", DATA)
     assert folder.read("a") == DATA
     assert [entry.path for entry in folder.list(hidden=True)] == ["a"]
+
+
+def test_a_name_node_that_is_stopped_dead_is_told(
+    cluster: Cluster, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.put("a", b"1")
+    monkeypatch.setattr(_hdfs_client, "STUCK", 2.0)
+    started = time.monotonic()
+    for doing in (lambda: folder.read("a"), lambda: folder.exists("a"), lambda: folder.put("b", b"1")):
+        with _stopped(cluster, "namenode"), pytest.raises(UnavailableError, match="the NameNode does not answer"):
+            doing()
+    assert time.monotonic() - started < 60
+    assert folder.read("a") == b"1"
+
+
+@pytest.mark.parametrize("only_if_absent", [True, False])
+def test_a_rename_whose_answer_was_lost_has_been_done(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, only_if_absent: bool
+) -> None:
+    """The client asks again, on a new connection: what the NameNode says to that is what is told here."""
+    asked: list[str] = []
+
+    class Again(_hdfs_client._Bounded):
+        def rename(self, name: str, target: str, overwrite: bool) -> None:
+            asked.append(name)
+            self._inner.rename(name, target, overwrite=overwrite)
+            self._inner.rename(name, target, overwrite=overwrite)
+
+    place = folder.uri.removeprefix("hdfs://").partition("/")[0]
+    again = Again(_hdfs_client.client(place)._inner)
+    monkeypatch.setattr(_hdfs, "client", lambda authority: again)
+    with folder.staged() as staged:
+        staged.stream.write(DATA)
+        staged.publish("a", only_if_absent)
+    assert len(asked) == 1
+    assert folder.read("a") == DATA
+    assert [entry.path for entry in folder.list(hidden=True)] == ["a"]
+
+
+def test_without_any_data_node_reading_is_an_outage(cluster: Cluster, folder: Folder) -> None:
+    """And no reason to leave a picture out of a dataset."""
+    folder.put("a", DATA)
+    for node in NODES:
+        cluster.kill(node)
+    with pytest.raises(UnavailableError, match="/a: cannot read: no replica of a block could be read"):
+        folder.read("a")
+
+
+def test_damage_beside_an_outage_is_an_outage(cluster: Cluster, folder: Folder) -> None:
+    since = time.time() - 1
+    folder.put("a", DATA)
+    _damage(cluster, NODES[0], since)
+    cluster.kill(NODES[1])
+    with pytest.raises(UnavailableError, match="/a: cannot read: no replica of a block could be read"):
+        folder.read("a")
 
 
 def test_without_any_data_node_writing_fails_with_a_clear_error(cluster: Cluster, folder: Folder) -> None:
