@@ -22,6 +22,7 @@ from pipeline.storage._backend import STAGING, Entry, Staged
 __all__ = ["LocalBackend"]
 
 _ATTEMPTS: Final = 1000
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 def _explain(error: OSError, what: str, path: Path) -> StorageError:
@@ -41,6 +42,24 @@ def _open_staged(path: Path) -> BinaryIO:
             path.parent.mkdir(parents=True, exist_ok=True)
             return open(path, "xb")
     raise FileNotFoundError(errno.ENOENT, "the staging folder vanishes again and again", str(path))
+
+
+def _give_free_name(path: Path, target: Path) -> None:
+    """A name that nobody has, in one step: by a hard link. Where a file system has none (FAT, many mounts of object
+    stores) the name is taken first, empty, and the file put in its place; whoever is killed between the two leaves an
+    empty file, which every reader refuses.
+
+    Raises:
+        FileExistsError: somebody has it.
+    """
+    try:
+        os.link(path, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with open(target, "xb"):
+            pass
+        os.replace(path, target)
 
 
 @dataclass(frozen=True)
@@ -142,7 +161,7 @@ class LocalBackend:
             os.replace(path, target)
             return
         try:
-            os.link(path, target)
+            _give_free_name(path, target)
         except FileExistsError as error:
             raise OutputExistsError(
                 f"{target}: already there: another run has published it. Look at it, or give --overwrite."

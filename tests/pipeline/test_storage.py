@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -61,6 +63,17 @@ def test_of_many_creators_exactly_one_succeeds(tmp_path: Path) -> None:
         thread.join()
     assert len(outcomes) == 1
     assert Folder(str(tmp_path)).read("manifest.json") == str(outcomes[0]).encode()
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
+def test_where_there_are_no_hard_links_of_many_creators_exactly_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", no_link)
+    test_of_many_creators_exactly_one_succeeds(tmp_path)
 
 
 def test_what_is_staged_but_not_published_is_hidden_and_removed(tmp_path: Path) -> None:
