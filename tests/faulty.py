@@ -19,17 +19,24 @@ from urllib.parse import urlsplit
 
 __all__ = ["FAULTS", "Fault", "FaultyProxy"]
 
-Fault = Literal["500", "503", "slow", "drop", "cut", "short", "lost"]
+Fault = Literal["500", "503", "slow", "drop", "cut", "short", "lost", "busy", "denied"]
 
 FAULTS: Final[tuple[Fault, ...]] = ("500", "503", "slow", "drop", "cut", "short")
 """What may happen to any request: two answers of a server in trouble; an answer that comes after `SLOW` seconds; the
 connection dropped without an answer; cut in the middle of the body; half of a body with a length that fits. `lost`,
-besides: the server does what it is asked, and its answer is lost."""
+besides: the server does what it is asked, and its answer is lost. `busy` and `denied`: it answers a DeleteObjects
+well, but has not removed one of the keys."""
 
 SLOW: Final = 3.0
 _HOP: Final = ("connection", "keep-alive", "transfer-encoding", "expect")
 _BUSY: Final = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>Reduce your request rate.</Message></Error>'
+)
+
+
+_PARTLY: Final = (
+    b'<?xml version="1.0" encoding="UTF-8"?><DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Error><Key>a'
+    b"</Key><Code>%s</Code><Message>Not this one.</Message></Error></DeleteResult>"
 )
 
 
@@ -97,6 +104,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("500", "503"):
             code = b"SlowDown" if fault == "503" else b"InternalError"
             self._answer(int(fault), [("Content-Type", "application/xml")], _BUSY % code)
+            return
+        if fault in ("busy", "denied"):
+            code = b"SlowDown" if fault == "busy" else b"AccessDenied"
+            self._answer(200, [("Content-Type", "application/xml")], _PARTLY % code)
             return
         if fault == "slow":
             time.sleep(SLOW)

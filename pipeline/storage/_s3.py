@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 from pipeline.errors import SetupError
 from pipeline.storage._objects import MARK, Piece
 from pipeline.storage._remote import Transient, fail, patiently, storage_error
-from pipeline.storage._s3_errors import LOGIN, MISSING, code_of, raise_answer, raise_silence
+from pipeline.storage._s3_errors import LOGIN, MISSING, code_of, raise_answer, raise_problem, raise_silence
 
 __all__ = ["S3Store"]
 
@@ -215,10 +215,14 @@ class S3Store:
     def delete(self, keys: Sequence[str], where: str) -> None:
         """By DeleteObjects."""
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = self._call("remove", where, lambda client: client.delete_objects(Bucket=self._bucket, Delete=wanted))
-        for problem in answer.get("Errors", []):
-            if problem.get("Code") not in MISSING:
-                fail(f"{where}: cannot remove: {problem.get('Code')}. {LOGIN}.", errno.EACCES)
+
+        def remove(client: Any) -> None:
+            answer = client.delete_objects(Bucket=self._bucket, Delete=wanted)
+            for problem in answer.get("Errors", []):
+                if problem.get("Code") not in MISSING:
+                    raise_problem(f"{where}: cannot remove", problem)
+
+        self._call("remove", where, remove)
 
 
 def _whole(answer: dict[str, Any]) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from pipeline.storage._remote import Transient, fail, storage_error
 
-__all__ = ["LOGIN", "MISSING", "code_of", "raise_answer", "raise_silence"]
+__all__ = ["LOGIN", "MISSING", "code_of", "raise_answer", "raise_problem", "raise_silence"]
 
 MISSING: Final = ("404", "NoSuchKey", "NotFound")
 _DENIED: Final = {
@@ -26,6 +27,7 @@ _DENIED: Final = {
     "InvalidToken": "the session token is not valid",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
 }
+_PASSING: Final = ("SlowDown", "RequestTimeout", "BadDigest", "InternalError", "ServiceUnavailable")
 LOGIN: Final = (
     "Check AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or the machine's role; and "
     "AWS_ENDPOINT_URL where the store is not Amazon's"
@@ -39,8 +41,16 @@ def code_of(error: Any) -> str:
 
 def raise_answer(what: str, error: Any) -> NoReturn:
     """The error that a server's answer means."""
-    code = code_of(error)
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    _raise(what, code_of(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)))
+
+
+def raise_problem(what: str, problem: Mapping[str, Any]) -> NoReturn:
+    """The error that one key's part of a server's answer to many means: it has a code, but no status."""
+    _raise(what, str(problem.get("Code", "")), 0)
+
+
+def _raise(what: str, code: str, status: int) -> NoReturn:
+    answered = f"the store answered {code or 'an error'}" + (f" (HTTP {status})" if status else "")
     if code == "NoSuchBucket":
         fail(f"{what}: no such bucket. Check the URI, or make the bucket.", errno.ENOENT)
     if code in MISSING:
@@ -51,14 +61,13 @@ def raise_answer(what: str, error: Any) -> NoReturn:
     if code in ("412", "PreconditionFailed"):
         fail(f"{what}: it was replaced while it was read. Run again when nobody writes there.", errno.ESTALE)
     ours = storage_error(
-        f"{what}: the store answered {code or 'an error'} (HTTP {status}), again and again. Run the same command again "
-        "when it is well.",
+        f"{what}: {answered}, again and again. Run the same command again when it is well.",
         errno.EIO,
         unavailable=True,
     )
-    if status >= 500 or status in (408, 409, 429) or code in ("SlowDown", "RequestTimeout", "BadDigest"):
+    if status >= 500 or status in (408, 409, 429) or code in _PASSING:
         raise Transient(ours) from None
-    fail(f"{what}: the store answered {code or 'an error'} (HTTP {status}).", errno.EIO)
+    fail(f"{what}: {answered}.", errno.EIO)
 
 
 def raise_silence(what: str, error: Exception) -> NoReturn:

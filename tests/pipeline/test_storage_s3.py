@@ -53,6 +53,20 @@ def test_writing_survives_faults(folder: Folder, wire: FaultyProxy, fault: Fault
     assert folder.read("new") == data
 
 
+def test_a_key_that_the_store_was_too_busy_to_remove_is_asked_for_again(folder: Folder, wire: FaultyProxy) -> None:
+    wire.spoil("busy", "busy", method="POST")
+    folder.remove("")
+    assert wire.unused == 0
+    assert not folder.exists("big")
+
+
+def test_a_key_that_may_not_be_removed_is_told(folder: Folder, wire: FaultyProxy) -> None:
+    wire.spoil("denied", method="POST")
+    with pytest.raises(StorageError, match=r"cannot remove: permission denied \(AccessDenied\)"):
+        folder.remove("")
+    assert folder.exists("big")
+
+
 @pytest.mark.parametrize("size", [1000, len(DATA)], ids=["one piece", "in parts"])
 def test_a_taken_name_stays_taken_even_if_answers_are_lost(folder: Folder, wire: FaultyProxy, size: int) -> None:
     folder.create("new", DATA[:size])
