@@ -63,15 +63,18 @@ _CAUSES: Final = (
         "HDFS user {0} has no {1} permission for {2}; ask for it, or set HADOOP_USER_NAME",
     ),
     (
-        r"(Call From \S+ to \S+ failed on connection exception|Retrying connect to server: \S+)",
-        "the cluster does not answer ({0}); check that it is up, and that HADOOP_CONF_DIR is the right one",
-    ),
-    (
         r"Cannot run program \"?(python[\d.]*)\"?|(?:env|exec): .?(python[\d.]*).?: (?:No such file|not found)",
         "{0} is not on the nodes' path; name theirs with --mrjob='--python-bin /path/to/python3'",
     ),
     (r"was killed by user (\S+)", "the job was killed by {0}"),
 )
+_UNREACHABLE: Final = (
+    (
+        r"(Call From \S+ to \S+ failed on connection exception|Retrying connect to server: \S+)",
+        "the cluster does not answer ({0}); check that it is up, and that HADOOP_CONF_DIR is the right one",
+    ),
+)
+"""Asked last: the client says so too while a ResourceManager is started again, and goes on."""
 
 
 def hadoop_options(folder: Path, options: Sequence[str]) -> list[str]:
@@ -88,7 +91,7 @@ def hadoop_options(folder: Path, options: Sequence[str]) -> list[str]:
     program = _program(options)
     if not shutil.which(program):
         raise SetupError(
-            f"runner hadoop needs the program '{program}', which is not on the PATH. Set HADOOP_HOME and "
+            f"runner hadoop needs the program '{program}', which is not on the PATH. Set HADOOP_HOME "
             'to your cluster\'s client, or start a cluster here: make cluster, then eval "$(python -m cluster env)".'
         )
     jobs = folder / "telltale-jobs.zip"
@@ -172,21 +175,21 @@ def failure(messages: Iterable[str]) -> str | None:
         messages: what the client printed, in order.
     """
     text = "\n".join(messages)
-    if known := _known(text):
+    if known := _known(text, _CAUSES):
         return known
     applications = re.findall(r"application_\d+_\d+", text)
     logs = _task_logs(applications[-1]) if applications else ""
-    if known := _known(logs):
+    if known := _known(logs, _CAUSES):
         return known
     raised = re.findall(r"^[\w.]*(?:Error|Exception)\b: .*$", logs, re.MULTILINE)
     own = [line for line in raised if not line.startswith(("java.", "org.apache."))]
     if own:
         return f"a task failed with {own[-1].rstrip('.')}"
-    return None
+    return _known(f"{text}\n{logs}", _UNREACHABLE)
 
 
-def _known(text: str) -> str | None:
-    for pattern, message in _CAUSES:
+def _known(text: str, causes: Iterable[tuple[str, str]]) -> str | None:
+    for pattern, message in causes:
         if found := re.search(pattern, text):
             return message.format(*(group for group in found.groups() if group))
     return None

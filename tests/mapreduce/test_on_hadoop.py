@@ -47,5 +47,24 @@ def test_what_hadoop_says_becomes_one_sentence(said: str, told: str) -> None:
     assert told in found
 
 
+RETRYING = "INFO ipc.Client: Retrying connect to server: 127.0.0.1/127.0.0.1:8032. Already tried 0 time(s)"
+
+
+def test_a_cluster_that_was_away_for_a_while_is_not_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ResourceManager was started again, and the job then failed for a reason of its own."""
+    monkeypatch.setattr(
+        "mapreduce.on_hadoop._task_logs", lambda _: "Traceback\nModuleNotFoundError: No module 'pyarrow'\n"
+    )
+    found = failure([RETRYING, "Submitted application application_1_0001"])
+    assert found == "a task failed with ModuleNotFoundError: No module 'pyarrow'"
+
+
+def test_a_cluster_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mapreduce.on_hadoop._task_logs", lambda _: "")
+    found = failure([RETRYING])
+    assert found
+    assert found.startswith("the cluster does not answer (Retrying connect to server: 127.0.0.1/127.0.0.1:8032")
+
+
 def test_what_nobody_can_explain_stays_unexplained() -> None:
     assert failure(["Running job: job_1_0001"]) is None
