@@ -51,6 +51,24 @@ def test_dataset_and_shards_over_hdfs_are_the_same_bytes(cluster: Cluster, lake:
 
 
 @IN_FULL
+def test_an_archive_in_hdfs_is_ingested_on_yarn_to_the_same_bytes(cluster: Cluster, lake: Lake, tmp_path: Path) -> None:
+    raw = tmp_path / "packed"
+    for label in ("real/camera", "ai/generator"):
+        (raw / label).mkdir(parents=True)
+        with tarfile.open(raw / label / "0.tar", "w") as archive:
+            archive.add(lake.dataset.parent / "raw größer #1" / label, "pictures")
+    here = ["spark-submit", "--master", "local[2]", INGEST, "--input", str(raw), "--output", str(tmp_path / "dataset")]
+    run(cluster, *here, *SETTINGS, cwd=ROOT)
+    run(cluster, "hdfs", "dfs", "-put", "packed", f"{lake.hdfs}/packed", cwd=tmp_path)
+    there = ["--input", f"{lake.hdfs}/packed", "--output", f"{lake.hdfs}/packed-dataset"]
+    run(cluster, "spark-submit", "--master", "yarn", *SPARK, INGEST, *there, *SETTINGS, cwd=ROOT)
+    assert (
+        Folder(f"{lake.hdfs}/packed-dataset").read("manifest.json")
+        == (tmp_path / "dataset" / "manifest.json").read_bytes()
+    )
+
+
+@IN_FULL
 def test_a_task_without_libraries_fails_with_one_readable_line(cluster: Cluster, lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "empty.tar.gz").write_bytes(_empty_archive())
     done = subprocess.run(
