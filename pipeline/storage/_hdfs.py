@@ -119,25 +119,24 @@ class HdfsBackend:
 
     def _upload(self, source: BinaryIO, path: str, where: str, only_if_absent: bool) -> None:
         """One attempt, under a name of its own, which is gone afterwards whatever happens."""
-        hdfs, staging = client(self.place.authority), self._path(STAGING)
-        name, target = f"{staging}/{uuid.uuid4().hex}", self._path(path)
+        hdfs, staged = client(self.place.authority), f"{STAGING}/{uuid.uuid4().hex}"
         try:
             with told(f"{where}: cannot write", writing=True):
-                writer = hdfs.create(name)  # with its parents, in the NameNode's own step
+                writer = hdfs.create(self._path(staged))  # with its parents, in the NameNode's own step
             with told(f"{where}: cannot write", writing=True, blocks=True):
                 self._fill(writer, source)
             if "/" in path:
                 with told(f"{where}: cannot make its folder"):
-                    hdfs.mkdirs(target.rpartition("/")[0], create_parent=True)
+                    hdfs.mkdirs(self._path(path.rpartition("/")[0]), create_parent=True)
             with told(f"{where}: cannot publish"):
-                self._rename(hdfs, name, path, source, only_if_absent)
+                self._rename(hdfs, staged, path, source, only_if_absent)
         except BaseException:
             with suppress(Exception):
-                hdfs.delete(name)
+                hdfs.delete(self._path(staged))
             raise
         finally:
             with suppress(Exception):  # another writer's bytes may be staged there
-                hdfs.delete(staging)
+                hdfs.delete(self._path(STAGING))
 
     def _fill(self, writer: Any, source: BinaryIO) -> None:
         source.seek(0)
@@ -145,12 +144,12 @@ class HdfsBackend:
             within(_hdfs_client.STUCK, partial(writer.write, chunk))
         within(_hdfs_client.STUCK, writer.close)
 
-    def _rename(self, hdfs: Any, name: str, path: str, source: BinaryIO, only_if_absent: bool) -> None:
+    def _rename(self, hdfs: Any, staged: str, path: str, source: BinaryIO, only_if_absent: bool) -> None:
         """Where the NameNode's answer is lost the client asks again, and is told that the staged file is gone."""
         try:
-            hdfs.rename(name, self._path(path), overwrite=not only_if_absent)
+            hdfs.rename(self._path(staged), self._path(path), overwrite=not only_if_absent)
         except (FileExistsError, FileNotFoundError) as error:
-            if not self.exists(f"{STAGING}/{name.rpartition('/')[2]}") and self._has(path, source):
+            if not self.exists(staged) and self._has(path, source):
                 return
             if isinstance(error, FileNotFoundError):
                 raise
