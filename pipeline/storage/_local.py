@@ -22,7 +22,7 @@ from pipeline.storage._backend import STAGING, Entry, Staged
 __all__ = ["LocalBackend"]
 
 _ATTEMPTS: Final = 1000
-_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 def _explain(error: OSError, what: str, path: Path) -> StorageError:
