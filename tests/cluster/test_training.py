@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -25,10 +24,11 @@ def test_a_bundle_and_its_report_are_the_same_bytes(cluster: Cluster, tmp_path: 
     run(cluster, "hdfs", "dfs", "-mkdir", "-p", lake)
     run(cluster, "hdfs", "dfs", "-put", "dataset", "shards", "stats.json", lake, cwd=local)
     for place, logs in ((str(local), tmp_path / "logs"), (lake, tmp_path / "logs of the lake")):
-        train = f"training.run --shards {place}/shards --stats {place}/stats.json --output {place}/model"
-        _python(cluster, *shlex.split(train), "--logs", str(logs), *sets(epochs=1))
-        _python(cluster, *shlex.split(f"evaluation.run --bundle {place}/model --dataset {place}/dataset"),
-                "--output", f"{place}/report", "--set", "bootstrap_samples=100")  # fmt: skip
+        shards = ["--shards", f"{place}/shards", "--stats", f"{place}/stats.json"]
+        model = ["--output", f"{place}/model", "--logs", str(logs)]
+        _python(cluster, "training.run", *shards, *model, *sets(epochs=1))
+        bundle = ["--bundle", f"{place}/model", "--dataset", f"{place}/dataset"]
+        _python(cluster, "evaluation.run", *bundle, "--output", f"{place}/report", "--set", "bootstrap_samples=100")
     for name in RESULTS:
         assert Folder(lake).read(name) == (local / name).read_bytes()
 
