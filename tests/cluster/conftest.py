@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from cluster import ROLES, Cluster
+from pipeline.storage import Folder
+from tests.cluster.blocks import DATA_NODES
 from tests.cluster.lake import Lake, make_lake
 
 
@@ -30,3 +32,14 @@ def cluster(running: Cluster) -> Cluster:
 def lake(running: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A small lake in HDFS; tests write beside it, never into it."""
     return make_lake(running, tmp_path_factory.mktemp("lake"))
+
+
+@pytest.fixture
+def folder(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Folder]:
+    """An empty folder of the test's own, which does not exist yet."""
+    made = Folder(f"{cluster.default_fs}/tmp/storage-{abs(hash(request.node.name))}")
+    yield made
+    for role in ("namenode", *DATA_NODES):
+        cluster.start(role)
+    cluster.wait_ready()
+    made.remove("")

@@ -1,41 +1,23 @@
-"""HDFS as storage, on real daemons: what a Folder promises, damaged blocks, dead DataNodes, what people are told."""
+"""HDFS as storage, on real daemons: what a Folder promises, damaged blocks, what people are told."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from cluster import Cluster
 from pipeline.errors import OutputExistsError, StorageError, UnavailableError
 from pipeline.storage import STAGING, Entry, Folder, _hdfs, _hdfs_client
+from tests.cluster.blocks import DATA, DATA_NODES, READS, damage
 from tests.cluster.commands import run
 
-pytestmark = pytest.mark.cluster_full
+pytestmark = pytest.mark.cluster
 
-DATA = random.Random(0).randbytes(48 << 20)
-NODES = ("datanode-1", "datanode-2")
 AWKWARD = ["a b.jpg", "x#y%20z.jpg", 'it\'s "quoted".jpg', "line\nbreak.jpg", "été-図.jpg", "a?b+c&d=.jpg"]
-
-
-@pytest.fixture
-def folder(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Folder]:
-    """An empty folder of the test's own, which does not exist yet."""
-    made = Folder(f"{cluster.default_fs}/tmp/storage-{abs(hash(request.node.name))}")
-    yield made
-    for role in ("namenode", *NODES):
-        cluster.start(role)
-    cluster.wait_ready()
-    made.remove("")
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -117,37 +99,12 @@ def test_a_uri_without_a_host_means_the_configured_name_node(
     assert not short.child("a").holds(folder)
 
 
-def _blocks(cluster: Cluster, node: str, since: float) -> list[Path]:
-    found = cluster.folder(node).rglob("blk_*")
-    return [path for path in found if path.suffix != ".meta" and path.stat().st_mtime >= since]
-
-
-def _damage(cluster: Cluster, node: str, since: float) -> None:
-    """Change one byte in the middle of every block written since."""
-    blocks = _blocks(cluster, node, since)
-    assert blocks
-    for block in blocks:
-        with open(block, "r+b") as file:
-            file.seek(block.stat().st_size // 2)
-            byte = file.read(1)
-            file.seek(-1, os.SEEK_CUR)
-            file.write(bytes([byte[0] ^ 1]))
-
-
-def _by_and_by(folder: Folder) -> bytes:
-    with folder.open("a") as stream:
-        return b"".join(iter(lambda: stream.read(700_000), b""))
-
-
-READS: dict[str, Callable[[Folder], bytes]] = {"whole": lambda folder: folder.read("a"), "by and by": _by_and_by}
-
-
-@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("node", DATA_NODES)
 @pytest.mark.parametrize("how", READS)
 def test_a_damaged_block_is_read_from_the_other_replica(cluster: Cluster, folder: Folder, node: str, how: str) -> None:
     since = time.time() - 1
     folder.put("a", DATA)
-    _damage(cluster, node, since)
+    damage(cluster, node, since)
     for _ in range(3):  # whichever replica is asked first
         assert READS[how](folder) == DATA
 
@@ -158,64 +115,13 @@ def test_a_block_damaged_everywhere_is_a_clear_error_and_never_wrong_bytes(
 ) -> None:
     since = time.time() - 1
     folder.put("a", DATA)
-    for node in NODES:
-        _damage(cluster, node, since)
+    for node in DATA_NODES:
+        damage(cluster, node, since)
     with pytest.raises(
         StorageError, match=r"/a: cannot read: no replica of a block could be read: .*hdfs fsck"
     ) as told:
         READS[how](folder)
     assert isinstance(told.value, UnavailableError)  # the client cannot tell damage from an outage
-
-
-@pytest.mark.parametrize("node", NODES)
-def test_a_data_node_killed_while_a_file_is_read_does_no_harm(cluster: Cluster, folder: Folder, node: str) -> None:
-    folder.put("a", DATA)
-    with folder.open("a") as stream:
-        first = stream.read(len(DATA) // 3)
-        cluster.kill(node)
-        assert first + stream.read() == DATA
-
-
-@pytest.mark.parametrize("node", NODES)
-def test_a_data_node_killed_while_files_are_written_does_no_harm(cluster: Cluster, folder: Folder, node: str) -> None:
-    killer = threading.Timer(0.5, cluster.kill, args=(node,))
-    killer.start()
-    written = 0
-    while killer.is_alive() or written < 6:
-        folder.put(f"big-{written}", DATA[: 8 << 20])
-        folder.put(f"small-{written}", DATA[:1000])
-        written += 1
-    killer.join()
-    for number in range(written):
-        assert folder.read(f"big-{number}") == DATA[: 8 << 20]
-        assert folder.read(f"small-{number}") == DATA[:1000]
-
-
-def test_a_write_that_does_not_go_on_is_given_up(
-    cluster: Cluster, folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_hdfs_client, "STUCK", 2.0)
-    monkeypatch.setattr(_hdfs, "_UPLOADS", 2)
-    started = time.monotonic()
-    with _stopped(cluster, *NODES), pytest.raises(StorageError, match="/a: cannot write: no DataNode can take a block"):
-        folder.put("a", DATA)
-    assert time.monotonic() - started < 30
-    folder.put("a", DATA)
-    assert folder.read("a") == DATA
-    assert [entry.path for entry in folder.list(hidden=True)] == ["a"]
-
-
-def test_a_name_node_that_is_stopped_dead_is_told(
-    cluster: Cluster, folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder.put("a", b"1")
-    monkeypatch.setattr(_hdfs_client, "STUCK", 2.0)
-    started = time.monotonic()
-    for doing in (lambda: folder.read("a"), lambda: folder.exists("a"), lambda: folder.put("b", b"1")):
-        with _stopped(cluster, "namenode"), pytest.raises(UnavailableError, match="the NameNode does not answer"):
-            doing()
-    assert time.monotonic() - started < 60
-    assert folder.read("a") == b"1"
 
 
 @pytest.mark.parametrize("only_if_absent", [True, False])
@@ -240,47 +146,6 @@ def test_a_rename_whose_answer_was_lost_has_been_done(
     assert len(asked) == 1
     assert folder.read("a") == DATA
     assert [entry.path for entry in folder.list(hidden=True)] == ["a"]
-
-
-def test_without_any_data_node_reading_is_an_outage(cluster: Cluster, folder: Folder) -> None:
-    """And no reason to leave a picture out of a dataset."""
-    folder.put("a", DATA)
-    for node in NODES:
-        cluster.kill(node)
-    with pytest.raises(UnavailableError, match="/a: cannot read: no replica of a block could be read"):
-        folder.read("a")
-
-
-def test_damage_beside_an_outage_is_an_outage(cluster: Cluster, folder: Folder) -> None:
-    since = time.time() - 1
-    folder.put("a", DATA)
-    _damage(cluster, NODES[0], since)
-    cluster.kill(NODES[1])
-    with pytest.raises(UnavailableError, match="/a: cannot read: no replica of a block could be read"):
-        folder.read("a")
-
-
-def test_without_any_data_node_writing_fails_with_a_clear_error(cluster: Cluster, folder: Folder) -> None:
-    folder.put("a", b"1")
-    for node in NODES:
-        cluster.kill(node)
-    with pytest.raises(StorageError, match=r"/b: cannot write: no (DataNode can take|replica of) a block"):
-        folder.put("b", DATA)
-    assert not folder.exists("b")
-
-
-def test_a_killed_name_node_is_waited_for(cluster: Cluster, folder: Folder) -> None:
-    folder.put("a", b"1")
-    cluster.kill("namenode")
-    threading.Timer(1, cluster.start, args=("namenode",)).start()
-    assert folder.read("a") == b"1"
-
-
-def test_a_name_node_that_is_not_there_is_named_within_a_minute() -> None:
-    started = time.monotonic()
-    with pytest.raises(UnavailableError, match=r"hdfs://127.0.0.1:9/x/a: .*the NameNode does not answer"):
-        Folder("hdfs://127.0.0.1:9/x").read("a")
-    assert time.monotonic() - started < 60
 
 
 def test_safe_mode_says_what_to_wait_for(cluster: Cluster, folder: Folder) -> None:
@@ -329,23 +194,3 @@ def test_a_missing_file_and_a_missing_folder_name_themselves(folder: Folder) -> 
         list(folder.child("no").list())
     with pytest.raises(StorageError, match="is a folder, not a file"):
         Folder(folder.uri.rpartition("/")[0]).read(folder.uri.rpartition("/")[2])
-
-
-def test_a_stopped_data_node_holds_nobody_up_for_ever(cluster: Cluster, folder: Folder) -> None:
-    folder.put("a", DATA)
-    with _stopped(cluster, "datanode-1"):
-        assert folder.read("a") == DATA
-
-
-@contextmanager
-def _stopped(cluster: Cluster, *nodes: str) -> Iterator[None]:
-    """Daemons that hold their connections and do nothing."""
-    pids = [pid for node in nodes if (pid := cluster.pid(node)) is not None]
-    assert len(pids) == len(nodes)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
