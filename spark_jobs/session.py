@@ -32,6 +32,8 @@ __all__ = ["parallelism", "raise_first", "session", "spark_errors"]
 T = TypeVar("T")
 
 _DEATH = ("exited unexpectedly (crashed)", "Py4JNetworkError", "Connection refused", "OutOfMemory", "MemoryError")
+_LOST = r"ExecutorLostFailure \(.*?\)(?: Reason: (?P<reason>.*?)\.(?: Consider .*)?)?$"
+_ENDED = ("SparkContext was shut down", "Spark context stopped while waiting for backend")
 _LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 
 
@@ -88,10 +90,18 @@ def _explain(text: str) -> TelltaleError:
     own = re.findall(r"^pipeline\.errors\.(\w+): (.*)$", text, flags=re.MULTILINE)
     if own:
         return _again(*own[-1])
-    if any(sign in text for sign in _DEATH):
+    lost = re.search(_LOST, text, flags=re.MULTILINE)
+    if lost or any(sign in text for sign in _DEATH):
+        reason = f" ({lost['reason']})" if lost and lost["reason"] else ""
         return SetupError(
-            "a Spark process ended before its work was done, most likely for want of memory. Give it more "
-            "(spark-submit --driver-memory / --executor-memory), or use fewer cores (--master local[1])."
+            f"a Spark process ended before its work was done{reason}, most likely for want of memory. Give it more "
+            "(spark-submit --driver-memory / --executor-memory; on YARN and Kubernetes also --conf "
+            "spark.executor.memoryOverhead=…, which is Python's), or fewer cores (--executor-cores, --master local[1])."
+        )
+    if any(sign in text for sign in _ENDED):
+        return SetupError(
+            "the cluster ended the application before its work was done. Spark's own ERROR lines above say why; mend "
+            "that, then run the same command again."
         )
     # A line of Python's, or of Java's, where it stands behind a colon or "Caused by"; the last one is the cause.
     line = r"^(?:: |Caused by: )?(?:[\w.]+\.)?(\w*(?:Error|Exception)\b.*)$"

@@ -96,6 +96,25 @@ def test_a_container_over_its_memory_limit(cluster: Cluster, lake: Lake) -> None
     assert "mapreduce.map.memory.mb" in message
 
 
+def on_yarn(lake: Lake, output: str, *options: str) -> list[str]:
+    """Augmentation by Spark on YARN."""
+    command = ["spark-submit", "--master", "yarn", *SPARK, *options, AUGMENT, "--input", f"{lake.hdfs}/dataset"]
+    return [*command, "--output", f"{lake.hdfs}/{output}"]
+
+
+def test_an_executor_over_its_memory_limit(cluster: Cluster, lake: Lake) -> None:
+    """Spark begins again with a new one, up to `spark.task.maxFailures` times for a task."""
+    small = ("executor.memory=450m", "executor.memoryOverhead=1m", "executor.instances=1", "task.maxFailures=1")
+    message = said(cluster, *on_yarn(lake, "starved", *(word for one in small for word in ("--conf", f"spark.{one}"))))
+    assert re.search(r"physical memory limits\. [\d.]+ MB of 512 MB .*--conf spark\.executor\.memoryOverhead=", message)
+    assert not Folder(f"{lake.hdfs}/starved").exists("manifest.json")
+
+
+def test_more_cores_than_a_node_has(cluster: Cluster, lake: Lake) -> None:
+    message = said(cluster, *on_yarn(lake, "greedy", "--executor-cores", "64"))
+    assert "the cluster ended the application" in message
+
+
 def test_what_killed_attempts_left_is_listed_and_removed(cluster: Cluster, lake: Lake) -> None:
     with started(cluster, "spark-submit", "--master", cluster.spark_master, *SPARK, AUGMENT, "--input",
                  f"{lake.hdfs}/dataset", "--output", f"{lake.hdfs}/swept/shards") as job:  # fmt: skip
