@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs of all but one file a task (default: 3)")
     parser.add_argument("--no-write", action="store_true", help="only print")
     given = parser.parse_args(arguments)
+    load = load_average()
     counts = (START_UP, given.pictures)
     shutil.rmtree(CACHE, ignore_errors=True)
     for count in counts:
@@ -48,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with Cluster(CACHE / "cluster").running() as cluster:
         home, environment = f"{cluster.default_fs}/tmp/small", user_environment(cluster.environment())
         say(f"{put_lake(CACHE / 'pictures', home, environment):.0f} s to put {sum(counts):,} files into {home}")
-        load = load_average()
         listing = [_listing_seconds(f"{home}/pictures/{given.pictures}", given.pictures) for _ in range(5)]
         found = _ingests(home, environment, given.pictures, given.rounds)
     shutil.rmtree(CACHE)
@@ -77,7 +77,7 @@ def _listing_seconds(folder: str, count: int) -> float:
 def _ingests(
     home: str, environment: Mapping[str, str], pictures: int, rounds: int
 ) -> dict[tuple[int, int], list[Measured]]:
-    """Runs by (pictures, files a task), in turns; all of one size give the same manifest."""
+    """Runs by (pictures, files a task), the long one once and last; all of one size give the same manifest."""
     found: dict[tuple[int, int], list[Measured]] = {}
     manifests: dict[int, set[bytes]] = {}
     results = Folder(f"{home}/dataset")

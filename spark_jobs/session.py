@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pipeline import errors
 from pipeline.errors import ImageError, SetupError, TelltaleError
@@ -31,9 +31,27 @@ __all__ = ["parallelism", "raise_first", "session", "spark_errors"]
 
 T = TypeVar("T")
 
-_DEATH = ("exited unexpectedly (crashed)", "Py4JNetworkError", "Connection refused", "OutOfMemory", "MemoryError")
-_LOST = r"ExecutorLostFailure \(.*?\)(?: Reason: (?P<reason>.*?)\.(?: Consider .*)?)?$"
-_ENDED = ("SparkContext was shut down", "Spark context stopped while waiting for backend")
+_CAUSES: Final = (
+    (
+        r"ExecutorLostFailure \([^)]*\)(?: Reason:\s*(?P<why>.+?)\.?(?: +Consider .*| Check driver logs .*)?$)?"
+        r"|exited unexpectedly \(crashed\)|Py4JNetworkError|Connection refused|OutOfMemory|MemoryError",
+        "a Spark process ended before its work was done{why}, most likely for want of memory. Give it more "
+        "(spark-submit --driver-memory / --executor-memory; on YARN and Kubernetes also --conf "
+        "spark.executor.memoryOverhead=…, which is Python's), or fewer cores (--executor-cores, --master local[1]).",
+    ),
+    (
+        r"(?P<why>Required \w+ memory .*? is above the max threshold \(.*?\))",
+        "YARN gives no container of that size{why}. Ask for less (--executor-memory, --driver-memory, "
+        "spark.executor.memoryOverhead), or have yarn.scheduler.maximum-allocation-mb raised.",
+    ),
+    (
+        r"SparkContext was shut down|Spark context stopped|stopped SparkContext|Master removed our application"
+        r"|All masters are unresponsive|Exiting due to error from cluster scheduler",
+        "the cluster ended the application before its work was done, or does not answer. Spark's own ERROR lines "
+        "above say why: it was killed, wanted more cores or memory than a node has, or lost too many executors "
+        "(mostly for want of memory: spark.executor.memoryOverhead). Mend that, then run the same command again.",
+    ),
+)
 _LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 
 
@@ -78,7 +96,7 @@ def spark_errors() -> Iterator[None]:
 
     Raises:
         TelltaleError: what a worker raised if that was one, otherwise one with the last line of what Spark says.
-        SetupError: a worker or the Java side died.
+        SetupError: a worker, an executor or the Java side died, or the cluster ended the application.
     """
     try:
         yield
@@ -90,23 +108,14 @@ def _explain(text: str) -> TelltaleError:
     own = re.findall(r"^pipeline\.errors\.(\w+): (.*)$", text, flags=re.MULTILINE)
     if own:
         return _again(*own[-1])
-    lost = re.search(_LOST, text, flags=re.MULTILINE)
-    if lost or any(sign in text for sign in _DEATH):
-        reason = f" ({lost['reason']})" if lost and lost["reason"] else ""
-        return SetupError(
-            f"a Spark process ended before its work was done{reason}, most likely for want of memory. Give it more "
-            "(spark-submit --driver-memory / --executor-memory; on YARN and Kubernetes also --conf "
-            "spark.executor.memoryOverhead=…, which is Python's), or fewer cores (--executor-cores, --master local[1])."
-        )
-    if any(sign in text for sign in _ENDED):
-        return SetupError(
-            "the cluster ended the application before its work was done. Spark's own ERROR lines above say why; mend "
-            "that, then run the same command again."
-        )
+    for pattern, message in _CAUSES:
+        if found := re.search(pattern, text, flags=re.MULTILINE):
+            why = found.groupdict().get("why")
+            return SetupError(message.format(why=f" ({why})" if why else ""))
     # A line of Python's, or of Java's, where it stands behind a colon or "Caused by"; the last one is the cause.
     line = r"^(?:: |Caused by: )?(?:[\w.]+\.)?(\w*(?:Error|Exception)\b.*)$"
-    found = re.findall(line, text, flags=re.MULTILINE)
-    reason = (found or text.strip().splitlines() or ["no reason given"])[-1].strip()
+    said = re.findall(line, text, flags=re.MULTILINE)
+    reason = (said or text.strip().splitlines() or ["no reason given"])[-1].strip()
     return TelltaleError(f"Spark failed: {reason}. Run the same command again to continue.")
 
 

@@ -106,13 +106,20 @@ def test_an_executor_over_its_memory_limit(cluster: Cluster, lake: Lake) -> None
     """Spark begins again with a new one, up to `spark.task.maxFailures` times for a task."""
     small = ("executor.memory=450m", "executor.memoryOverhead=1m", "executor.instances=1", "task.maxFailures=1")
     message = said(cluster, *on_yarn(lake, "starved", *(word for one in small for word in ("--conf", f"spark.{one}"))))
-    assert re.search(r"physical memory limits\. [\d.]+ MB of 512 MB .*--conf spark\.executor\.memoryOverhead=", message)
+    assert re.search(r"physical memory limits\. [\d.]+ [MG]B of 512 MB", message)
+    assert "spark.executor.memoryOverhead=" in message
     assert not Folder(f"{lake.hdfs}/starved").exists("manifest.json")
 
 
-def test_more_cores_than_a_node_has(cluster: Cluster, lake: Lake) -> None:
-    message = said(cluster, *on_yarn(lake, "greedy", "--executor-cores", "64"))
-    assert "the cluster ended the application" in message
+@pytest.mark.parametrize(
+    ("option", "size", "told"),
+    [
+        ("--executor-cores", "64", "the cluster ended the application"),
+        ("--executor-memory", "64g", "YARN gives no container of that size (Required executor memory"),
+    ],
+)
+def test_more_than_a_node_has(cluster: Cluster, lake: Lake, option: str, size: str, told: str) -> None:
+    assert told in said(cluster, *on_yarn(lake, "greedy", option, size))
 
 
 def test_what_killed_attempts_left_is_listed_and_removed(cluster: Cluster, lake: Lake) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
@@ -65,6 +66,59 @@ def test_what_java_raises_is_one_line_and_says_what_it_was(spark: SparkSession) 
     said = r"^Spark failed: FileNotFoundException: /nowhere/at all .*\. Run the same"
     with pytest.raises(TelltaleError, match=said), spark_errors():
         SparkContext._jvm.java.io.FileInputStream("/nowhere/at all")
+
+
+LOST = (
+    "org.apache.spark.SparkException: Job aborted due to stage failure: Task 4 in stage 0.0 failed 4 times, most "
+    "recent failure: Lost task 4.3 in stage 0.0 (TID 4) (node executor 1): ExecutorLostFailure (executor 1 exited "
+    "caused by one of the running tasks)"
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        (
+            " Reason: Container killed by YARN for exceeding physical memory limits. 1.1 GB of 1 GB physical memory "
+            "used. Consider boosting spark.executor.memoryOverhead.",
+            "Container killed by YARN for exceeding physical memory limits. 1.1 GB of 1 GB physical memory used",
+        ),
+        (
+            " Reason: Container from a bad node: c_1 on host: a. Exit status: 137. Diagnostics: [1]Killed.\n[2]137\n",
+            "Container from a bad node: c_1 on host: a. Exit status: 137. Diagnostics: [1]Killed",
+        ),
+        (" Reason: \nExecutor 1 exited with exit code 137.\n\n", "Executor 1 exited with exit code 137"),
+        (" Reason: Command exited with code 137", "Command exited with code 137"),
+        (" Reason: RPC client disassociated. Check driver logs for WARN messages.", "RPC client disassociated"),
+        ("", None),
+    ],
+)
+def test_why_an_executor_was_lost_is_told(reason: str, why: str | None) -> None:
+    with pytest.raises(SetupError) as caught, spark_errors():
+        raise Py4JError(f"{LOST}{reason}\nDriver stacktrace:\n\tat org.apache.spark")
+    shown = f" ({why})" if why else ""
+    assert str(caught.value).startswith(f"a Spark process ended before its work was done{shown}, most likely")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("SparkException: Job 0 cancelled because SparkContext was shut down", "the cluster ended the application"),
+        ("IllegalStateException: Spark context stopped while waiting for backend", "the cluster ended the application"),
+        ("IllegalStateException: Cannot call methods on a stopped SparkContext.", "the cluster ended the application"),
+        ("SparkException: All masters are unresponsive! Giving up.", "or does not answer"),
+        (
+            "IllegalArgumentException: Required executor memory (8192 MB), overhead (640 MB) is above the max "
+            "threshold (2560 MB) of this cluster! Please check the values of 'yarn.scheduler.maximum-allocation-mb'",
+            "(Required executor memory (8192 MB), overhead (640 MB) is above the max threshold (2560 MB))",
+        ),
+    ],
+)
+def test_what_a_cluster_refuses_says_what_to_do(text: str, told: str) -> None:
+    with pytest.raises(SetupError) as caught, spark_errors():
+        raise Py4JError(f"An error occurred.\n: java.lang.{text}\n\tat org.apache.spark")
+    assert told in str(caught.value)
 
 
 def test_only_what_was_left_open_is_set(spark: SparkSession) -> None:
