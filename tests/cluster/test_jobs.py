@@ -52,11 +52,12 @@ def test_dataset_and_shards_over_hdfs_are_the_same_bytes(cluster: Cluster, lake:
 
 @IN_FULL
 def test_an_archive_in_hdfs_is_ingested_on_yarn_to_the_same_bytes(cluster: Cluster, lake: Lake, tmp_path: Path) -> None:
-    raw = tmp_path / "packed"
-    for label in ("real/camera", "ai/generator"):
-        (raw / label).mkdir(parents=True)
-        with tarfile.open(raw / label / "0.tar", "w") as archive:
-            archive.add(lake.dataset.parent / "raw größer #1" / label, "pictures")
+    raw, loose = tmp_path / "packed", lake.dataset.parent / "raw größer #1"
+    for source in loose.glob("*/*"):
+        place = raw / source.relative_to(loose)
+        place.mkdir(parents=True)
+        with tarfile.open(place / "0.tar", "w") as archive:
+            archive.add(source, "pictures")
     here = ["spark-submit", "--master", "local[2]", INGEST, "--input", str(raw), "--output", str(tmp_path / "dataset")]
     run(cluster, *here, *SETTINGS, cwd=ROOT)
     run(cluster, "hdfs", "dfs", "-put", "packed", f"{lake.hdfs}/packed", cwd=tmp_path)
