@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import Cluster
-from tests.cluster.carried import worker_environment
+from tests.cluster.carried import SPARK, worker_environment
 from tests.cluster.commands import run
 from tests.conftest import ROOT
 from tests.datasets import make_dataset
 
-__all__ = ["AUGMENT", "INGEST", "SETTINGS", "Lake", "augment_here", "make_lake"]
+__all__ = ["AUGMENT", "INGEST", "SETTINGS", "Lake", "augment_by", "augment_here", "make_lake"]
 
 INGEST, AUGMENT = str(ROOT / "spark_jobs" / "ingest.py"), str(ROOT / "spark_jobs" / "augment.py")
 SETTINGS = (
@@ -56,6 +56,12 @@ def augment_here(dataset: str, output: str, *options: str) -> list[str]:
     """Augmentation by Spark on this machine, wherever the data are."""
     words = ["spark-submit", "--master", "local[2]", AUGMENT, "--input", dataset]
     return [*words, "--output", output, *options]
+
+
+def augment_by(master: str, lake: Lake, output: str, *options: str) -> list[str]:
+    """Augmentation of the lake's dataset by the executors of a cluster."""
+    words = ["spark-submit", "--master", master, *SPARK, *options, AUGMENT, "--input", f"{lake.hdfs}/dataset"]
+    return [*words, "--output", output]
 
 
 def _local(*command: str) -> bytes:

@@ -16,7 +16,7 @@ from cluster import Cluster
 from pipeline.storage import Folder
 from tests.cluster.carried import SPARK
 from tests.cluster.faults import NODES, containers, finished, started, wait_for
-from tests.cluster.lake import AUGMENT, INGEST, SETTINGS, Lake
+from tests.cluster.lake import INGEST, SETTINGS, Lake, augment_by
 from tests.runs import kill_tree
 
 pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(900)]
@@ -30,8 +30,7 @@ def stats(lake: Lake, *options: str) -> list[str]:
 
 def augment(cluster: Cluster, lake: Lake, output: str, *options: str) -> list[str]:
     """Augmentation by the standalone Spark."""
-    words = ["spark-submit", "--master", cluster.spark_master, *SPARK, *options, AUGMENT]
-    return [*words, "--input", f"{lake.hdfs}/dataset", "--output", output]
+    return augment_by(cluster.spark_master, lake, output, *options)
 
 
 def same(output: str, expected: Path) -> bool:

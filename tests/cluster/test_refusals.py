@@ -9,10 +9,9 @@ import pytest
 
 from cluster import Cluster
 from pipeline.storage import Folder
-from tests.cluster.carried import SPARK
 from tests.cluster.commands import run, said
 from tests.cluster.faults import finished, started
-from tests.cluster.lake import AUGMENT, Lake, augment_here
+from tests.cluster.lake import Lake, augment_by, augment_here
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.cluster_full, pytest.mark.timeout(600)]
@@ -96,16 +95,11 @@ def test_a_container_over_its_memory_limit(cluster: Cluster, lake: Lake) -> None
     assert "mapreduce.map.memory.mb" in message
 
 
-def on_yarn(lake: Lake, output: str, *options: str) -> list[str]:
-    """Augmentation by Spark on YARN."""
-    command = ["spark-submit", "--master", "yarn", *SPARK, *options, AUGMENT, "--input", f"{lake.hdfs}/dataset"]
-    return [*command, "--output", f"{lake.hdfs}/{output}"]
-
-
 def test_an_executor_over_its_memory_limit(cluster: Cluster, lake: Lake) -> None:
     """Spark begins again with a new one, up to `spark.task.maxFailures` times for a task."""
     small = ("executor.memory=450m", "executor.memoryOverhead=1m", "executor.instances=1", "task.maxFailures=1")
-    message = said(cluster, *on_yarn(lake, "starved", *(word for one in small for word in ("--conf", f"spark.{one}"))))
+    options = [word for one in small for word in ("--conf", f"spark.{one}")]
+    message = said(cluster, *augment_by("yarn", lake, f"{lake.hdfs}/starved", *options))
     assert re.search(r"physical memory limits\. [\d.]+ [MG]B of 512 MB", message)
     assert "spark.executor.memoryOverhead=" in message
     assert not Folder(f"{lake.hdfs}/starved").exists("manifest.json")
@@ -119,12 +113,11 @@ def test_an_executor_over_its_memory_limit(cluster: Cluster, lake: Lake) -> None
     ],
 )
 def test_more_than_a_node_has(cluster: Cluster, lake: Lake, option: str, size: str, told: str) -> None:
-    assert told in said(cluster, *on_yarn(lake, "greedy", option, size))
+    assert told in said(cluster, *augment_by("yarn", lake, f"{lake.hdfs}/greedy", option, size))
 
 
 def test_what_killed_attempts_left_is_listed_and_removed(cluster: Cluster, lake: Lake) -> None:
-    with started(cluster, "spark-submit", "--master", cluster.spark_master, *SPARK, AUGMENT, "--input",
-                 f"{lake.hdfs}/dataset", "--output", f"{lake.hdfs}/swept/shards") as job:  # fmt: skip
+    with started(cluster, *augment_by(cluster.spark_master, lake, f"{lake.hdfs}/swept/shards")) as job:
         while job.poll() is None and not Folder(f"{lake.hdfs}/swept/shards").exists():
             pass
     sweep = [sys.executable, "-m", "pipeline.sweep", f"{lake.hdfs}/swept"]
