@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from evaluation.metrics import METRICS
+from evaluation.metrics import FPRS, METRICS
 
 __all__ = ["intervals"]
 
@@ -66,7 +66,7 @@ def _resampled(
     chunks: list[dict[str, Array]] = []
     for start in range(0, samples, step):
         weights = _draw(generator, min(step, samples - start), count)
-        chunks.append({**_rates(weights @ cells), "auc": ranks.auc(weights)})
+        chunks.append({**_rates(weights @ cells), **ranks.figures(weights)})
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in METRICS}
 
 
@@ -104,7 +104,7 @@ def _ratio(above: Array, below: Array) -> Array:
 
 
 class _Ranks:
-    """The pictures sorted by score, to weigh the area under the ROC curve anew for each resample.
+    """The pictures sorted by score, to weigh what depends on their order anew for each resample.
 
     AUC = P(score of an AI picture > score of a real one) + half of P(equal): Mann & Whitney 1947.
     """
@@ -114,10 +114,20 @@ class _Ranks:
         self._codes, self._ai = codes[order], labels[order].astype(np.float64)
         self._starts = np.flatnonzero(np.diff(scores[order], prepend=-1.0))  # where each distinct score begins
 
-    def auc(self, weights: Array) -> Array:
-        """(samples, groups) weights → (samples,)."""
+    def figures(self, weights: Array) -> dict[str, Array]:
+        """(samples, groups) weights → auc and the figures of `FPRS`, each (samples,)."""
         rows = weights[:, self._codes]
         ai = np.add.reduceat(rows * self._ai, self._starts, axis=1)
         real = np.add.reduceat(rows, self._starts, axis=1) - ai
         below = np.cumsum(real, axis=1) - real / 2
-        return _ratio((ai * below).sum(axis=1), ai.sum(axis=1) * real.sum(axis=1))
+        auc = _ratio((ai * below).sum(axis=1), ai.sum(axis=1) * real.sum(axis=1))
+        # From the highest score down: what is caught and accused by a threshold at each distinct score.
+        caught, accused = (np.cumsum(part[:, ::-1], axis=1) for part in (ai, real))
+        return {"auc": auc} | {name: _tpr_at(caught, accused, limit) for name, limit in FPRS.items()}
+
+
+def _tpr_at(caught: Array, accused: Array, limit: float) -> Array:
+    """The largest true-positive rate at a false-positive rate of at most `limit`: (samples, scores) → (samples,)."""
+    rates = _ratio(accused, np.broadcast_to(accused[:, -1:], accused.shape))
+    best = np.where(rates <= limit, caught, 0.0).max(axis=1)
+    return np.where(accused[:, -1] > 0, _ratio(best, caught[:, -1]), np.nan)

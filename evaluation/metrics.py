@@ -10,11 +10,13 @@ from typing import Any, Final
 import numpy as np
 from sklearn import metrics
 
-__all__ = ["METRICS", "calibration", "confusion", "curves", "histogram", "measure", "worth"]
+__all__ = ["FPRS", "METRICS", "calibration", "confusion", "curves", "histogram", "measure", "worth"]
 
 Array = np.ndarray[Any, Any]
 
-METRICS: Final = ("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "auc")
+FPRS: Final = {"tpr_at_1pct_fpr": 0.01, "tpr_at_0_5pct_fpr": 0.005}
+"""The share of AI pictures that are caught where at most so many of the real ones are accused."""
+METRICS: Final = ("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "auc", *FPRS)
 """The figures that get a confidence interval."""
 
 _SCORES: Final = {
@@ -43,7 +45,7 @@ def measure(labels: Array, scores: Array, threshold: float) -> tuple[dict[str, f
         threshold: from it on the verdict is AI-generated.
 
     Returns:
-        the values (METRICS, average_precision, tpr_at_1pct_fpr, brier, nll), and for each that is None the reason.
+        the values (METRICS, average_precision, brier, nll), and for each that is None the reason.
     """
     predicted = (scores >= threshold).astype(np.int8)
     reasons = _undefined(labels, predicted)
@@ -54,7 +56,7 @@ def measure(labels: Array, scores: Array, threshold: float) -> tuple[dict[str, f
     ranked = "auc" not in reasons
     values["auc"] = float(metrics.roc_auc_score(labels, scores)) if ranked else None
     values["average_precision"] = float(metrics.average_precision_score(labels, scores)) if ranked else None
-    values["tpr_at_1pct_fpr"] = _tpr_at(labels, scores, 0.01) if ranked else None
+    values |= {name: _tpr_at(labels, scores, limit) if ranked else None for name, limit in FPRS.items()}
     values["brier"] = float(np.mean((scores - labels) ** 2)) if len(labels) else None
     values["nll"] = float(metrics.log_loss(labels, scores, labels=[0, 1])) if len(labels) else None
     return values, reasons
@@ -64,12 +66,12 @@ def _undefined(labels: Array, predicted: Array) -> dict[str, str]:
     """Figure → why it is undefined."""
     real, ai = int(np.sum(labels == 0)), int(np.sum(labels == 1))
     if not real + ai:
-        names = (*METRICS, "average_precision", "tpr_at_1pct_fpr", "brier", "nll", "ece")
+        names = (*METRICS, "average_precision", "brier", "nll", "ece")
         return dict.fromkeys(names, "no pictures")
     reasons: dict[str, str] = {}
     if not real or not ai:
         one = "no real pictures" if not real else "no AI-generated pictures"
-        reasons |= dict.fromkeys(("balanced_accuracy", "auc", "average_precision", "tpr_at_1pct_fpr"), one)
+        reasons |= dict.fromkeys(("balanced_accuracy", "auc", "average_precision", *FPRS), one)
     if not ai:
         reasons |= dict.fromkeys(("recall", "f1"), "no AI-generated pictures")
     if not real:

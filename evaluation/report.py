@@ -21,7 +21,7 @@ from pipeline.manifest import SEAL, library_versions
 
 __all__ = ["STAGE_VERSION", "chain", "fixed_members", "report_body"]
 
-STAGE_VERSION: Final = 2
+STAGE_VERSION: Final = 3
 _LIBRARIES: Final = (
     "jinja2",
     "matplotlib",

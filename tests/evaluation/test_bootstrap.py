@@ -8,7 +8,7 @@ from sklearn import metrics as reference
 
 from evaluation import bootstrap
 from evaluation.bootstrap import intervals
-from evaluation.metrics import METRICS, measure
+from evaluation.metrics import FPRS, METRICS, measure
 from tests.evaluation.scored import Array, scored
 
 THRESHOLD = 0.55
@@ -34,7 +34,7 @@ def test_each_resample_has_the_figures_that_scikit_learn_gives_its_pictures() ->
 def test_the_area_with_weights_is_scikit_learns() -> None:
     labels, scores = scored(200, 5)
     weights = np.random.default_rng(3).integers(0, 4, (10, 200)).astype(float)
-    areas = bootstrap._Ranks(labels, scores, np.arange(200)).auc(weights)
+    areas = bootstrap._Ranks(labels, scores, np.arange(200)).figures(weights)["auc"]
     for row, area in zip(weights, areas, strict=True):
         assert area == pytest.approx(reference.roc_auc_score(labels, scores, sample_weight=row), abs=1e-12)
 
@@ -82,8 +82,13 @@ def test_many_pictures_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ([], [], set(METRICS), "no pictures"),
         ([0, 1, 1], [0, 0, 0], set(METRICS), "a single group"),
-        ([0, 0, 0], [0, 1, 2], {"auc", "recall", "f1", "balanced_accuracy", "precision"}, "undefined in 100% of"),
-        ([0, 1], [0, 1], {"auc", "balanced_accuracy", "recall", "specificity", "f1", "precision"}, "too few groups"),
+        (
+            [0, 0, 0],
+            [0, 1, 2],
+            {"auc", "recall", "f1", "balanced_accuracy", "precision", *FPRS},
+            "undefined in 100% of",
+        ),
+        ([0, 1], [0, 1], {*METRICS} - {"accuracy"}, "too few groups"),
     ],
 )
 def test_no_interval_where_too_little_is_there(
