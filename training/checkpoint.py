@@ -7,7 +7,7 @@ module must not know what is in one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,20 +63,29 @@ class Checkpoints:
             raise IntegrityError(f"{self._folder.locate(reference['path'])}: the checkpoint was changed or cut.")
         return safetensors.torch.load(data)
 
-    def save(self, step: int, epochs: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        epochs: int,
+        tensors: Mapping[str, torch.Tensor],
+        state: Mapping[str, Any],
+        references: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Write a checkpoint and remove those that are over the number to keep.
 
         Args:
             step: steps done.
             epochs: epochs done, validation included.
             tensors: of model and optimiser.
-            state: JSON-ready; may hold references of `put_tensors` under `best`.
+            state: JSON-ready.
+            references: of `put_tensors`; what they name stays as long as the checkpoint does.
 
         Raises:
             StorageError: disk full; the last checkpoint stays good.
         """
         stem = f"step-{step:09d}-{epochs:05d}"
-        body = {**state, "kind": "checkpoint", "tensors": self.put_tensors(stem, tensors)}
+        kept = {"tensors": self.put_tensors(stem, tensors), "references": list(references)}
+        body = {**state, "kind": "checkpoint", **kept}
         self._folder.put(f"{stem}.json", canonical_json(seal(body)))
         self._prune()
 
@@ -86,8 +95,8 @@ class Checkpoints:
             try:
                 state = unseal(self._folder.read(name), self._folder.locate(name), "checkpoint")
                 checkpoint = Checkpoint(state, self.get_tensors(state["tensors"]))
-                if state.get("best"):
-                    self.get_tensors(state["best"]["tensors"])
+                for reference in state["references"]:
+                    self.get_tensors(reference)
             except (IntegrityError, StorageError) as error:
                 say(f"checkpoint skipped: {error}")
                 continue
@@ -111,8 +120,7 @@ class Checkpoints:
                 state = unseal(self._folder.read(name), self._folder.locate(name), "checkpoint")
             except IntegrityError:
                 continue  # damaged: not worth a place
-            used |= {name, state["tensors"]["path"]}
-            used |= {state["best"]["tensors"]["path"]} if state.get("best") else set()
+            used |= {name, *(reference["path"] for reference in (state["tensors"], *state["references"]))}
         for entry in list(self._folder.list(hidden=True)):
             if entry.path not in used:
                 self._folder.remove(entry.path)

@@ -16,6 +16,7 @@ import torch
 from pipeline.cli import say
 from pipeline.errors import SetupError
 from training.config import TrainingConfig
+from training.ranks import local_rank
 
 __all__ = ["Compute", "choose", "reproducible"]
 
@@ -31,7 +32,7 @@ class Compute:
         device: cpu or cuda.
         threads: of torch on the CPU.
         amp: mixed precision's type, or None.
-        workers: loader processes.
+        workers: loader processes (of this rank).
     """
 
     device: torch.device
@@ -51,18 +52,31 @@ def choose(config: TrainingConfig, recorded_threads: int | None = None) -> Compu
     Raises:
         SetupError: a GPU is asked for and there is none.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     if on_gpu and not torch.cuda.is_available():
         raise SetupError("device: cuda, but torch sees no GPU here: check the driver, or give --set device=auto")
     if config.amp != "none" and not on_gpu:
         say(f"amp: {config.amp} is for a GPU; this run is on the CPU, in float32.")
+    if config.batch_norm == "sync" and not on_gpu:
+        raise SetupError("batch_norm: sync needs GPUs: torch has it for no CPU. Set it to train or frozen.")
     return Compute(
-        device=torch.device("cuda" if on_gpu else "cpu"),
+        device=torch.device("cuda", _gpu()) if on_gpu else torch.device("cpu"),
         threads=config.threads or recorded_threads or cores,
         amp=_AMP.get(config.amp) if on_gpu else None,
         workers=(min(8, max(1, cores - 1)) if on_gpu else 0) if config.workers == "auto" else config.workers,
     )
+
+
+def _gpu() -> int:
+    """This rank's GPU."""
+    if local_rank() >= torch.cuda.device_count():
+        raise SetupError(
+            f"rank {local_rank()} of this machine has no GPU: torch sees {torch.cuda.device_count()}. Give torchrun "
+            f"--nproc-per-node {torch.cuda.device_count()}."
+        )
+    torch.cuda.set_device(local_rank())
+    return local_rank()
 
 
 @contextmanager

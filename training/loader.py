@@ -2,66 +2,103 @@
 
 Workers are handed row numbers (a batch at a time), read whole row groups and keep the last few. Errors come back as
 values, so that the user sees the message and not a worker's traceback. This module must not decide the order
-(`training.order` does) nor normalise (the model does).
+(`training.order` does), nor what is done to a training picture (`training.robust`), nor normalise (the model does).
 """
 
 from __future__ import annotations
 
-import ctypes
-import signal
-import warnings
+import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import accumulate
-from multiprocessing.context import ForkServerContext
+from dataclasses import dataclass, replace
+from itertools import accumulate, cycle, islice, pairwise
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.decode import decode_canonical
 from pipeline.errors import ImageError, IntegrityError, SetupError, TelltaleError
 from pipeline.parquet import read_row_group
 from pipeline.storage import Folder
+from training._workers import DEATHS, Context, more_workers_than_cores, start_worker
 from training.inputs import Inputs, Split
 from training.order import batches_of, epoch_order
+from training.robust_config import Robust
 
-__all__ = ["Batch", "Batches", "ShardRows"]
+__all__ = ["Batch", "Batches", "EpochRows", "ShardRows"]
 
 _COLUMNS: Final = ("image", "label", "image_id", "variant")
-
-_DEATHS: Final = ("DataLoader worker", "Pin memory thread")  # how torch's messages begin: the thread goes with a worker
 
 
 @dataclass
 class Batch:
-    """A batch.
+    """A batch, or one rank's share of it.
 
     Attributes:
         pixels: uint8 (n, size, size, 3).
         labels: float32 (n,), 0 real, 1 AI.
-        ids: `<image_id>/<variant>` of each row.
+        ids: `<image_id>/<variant>` of each row that counts. Rows past them only make the ranks' shares equally long.
+        first: the place in the whole batch of the first row.
+        total: rows of the whole batch.
     """
 
     pixels: torch.Tensor
     labels: torch.Tensor
     ids: list[str]
+    first: int
+    total: int
 
     def pin_memory(self) -> Batch:
         """The same in page-locked memory (DataLoader calls this beside a GPU)."""
-        return Batch(self.pixels.pin_memory(), self.labels.pin_memory(), self.ids)
+        return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device, without waiting for the copy."""
+        pixels, labels = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.labels))
+        return replace(self, pixels=pixels, labels=labels)
+
+    def digest(self) -> int:
+        """A signed 64-bit number of the ids and their places; those of the shares of a batch add up, modulo 2**64, to
+        the number of the whole batch."""
+        texts = (f"{self.first + at}/{name}" for at, name in enumerate(self.ids))
+        total = sum(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts) % 2**64
+        return total - 2**64 if total >= 2**63 else total
+
+
+class EpochRows(list[int]):
+    """The row numbers of a batch, and the epoch that asks for them: a loader process lives through all epochs.
+
+    Args:
+        rows: of the whole batch.
+        epoch: from 0.
+        rank, world: whose share is wanted. Shares are filled up with the batch's first rows to the length of the
+            longest, and to two, which batch norm needs; what was filled up does not count.
+    """
+
+    def __init__(self, rows: Sequence[int], epoch: int, rank: int = 0, world: int = 1) -> None:
+        self.epoch, self.total, self.first = epoch, len(rows), len(rows) * rank // world
+        mine = rows[self.first : len(rows) * (rank + 1) // world]
+        self.counted = len(mine)
+        longest = max(2, -(-len(rows) // world)) if world > 1 else 0
+        super().__init__([*mine, *islice(cycle(rows), max(0, longest - len(mine)))])
 
 
 class ShardRows(Dataset[Any]):
-    """A split's rows by number, a batch at a time; holds at most `cached` row groups of encoded pictures."""
+    """A split's rows by number, a batch at a time; holds at most `cached` row groups of encoded pictures.
 
-    def __init__(self, folder: Folder, split: Split, size: int, cached: int) -> None:
+    With `robust`, rows that are asked for as `EpochRows` come as that epoch sees them; others come as they are stored.
+    """
+
+    def __init__(
+        self, folder: Folder, split: Split, size: int, cached: int, robust: Robust | None = None, seed: int = 0
+    ) -> None:
         self._folder, self._groups, self._size, self._cached = folder, split.groups, size, cached
+        self._robust, self._seed = robust, seed
         self._starts = [0, *accumulate(group.rows for group in split.groups)]
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
 
@@ -91,7 +128,18 @@ class ShardRows(Dataset[Any]):
             group = bisect_right(self._starts, row) - 1
             table, number = self._table(group), row - self._starts[group]
             ids.append(f"{table.column('image_id')[number].as_py()}/{table.column('variant')[number].as_py()}")
-        return Batch(torch.from_numpy(pixels), torch.from_numpy(labels), ids)
+        tensors = torch.from_numpy(pixels), torch.from_numpy(labels)
+        if not isinstance(rows, EpochRows):
+            return Batch(*tensors, ids, 0, len(rows))
+        if self._robust is not None:
+            self._change(pixels, ids, self._robust, rows.epoch)
+        return Batch(*tensors, ids[: rows.counted], rows.first, rows.total)
+
+    def _change(self, pixels: NDArray[np.uint8], ids: Sequence[str], robust: Robust, epoch: int) -> None:
+        from training.robust import robustify  # torchvision takes a second to import, and most runs do without
+
+        for place, sample in enumerate(ids):
+            pixels[place] = robustify(pixels[place], robust, self._seed, epoch, sample)
 
     def _table(self, group: int) -> pa.Table:
         if group not in self._cache:
@@ -102,7 +150,7 @@ class ShardRows(Dataset[Any]):
         self._cache.move_to_end(group)
         return self._cache[group]
 
-    def _decode(self, image: bytes, group: int, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _decode(self, image: bytes, group: int, number: int) -> NDArray[np.uint8]:
         where = self._groups[group]
         at = f"{self._folder.locate(where.path)}: row group {where.number}, row {number}"
         try:
@@ -116,17 +164,25 @@ class ShardRows(Dataset[Any]):
         return pixels
 
 
-class _Order(Sampler[list[int]]):
-    """The batches of one epoch, from a step on, as lists of row numbers. Lives in the main process."""
+class _Order(Sampler[EpochRows]):
+    """The batches of one epoch, from a step on, each made when its turn comes. Lives in the main process.
 
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
+    Args:
+        ranks: (rank, world).
+    """
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
+    def __init__(self, ranks: tuple[int, int]) -> None:
+        self._ranks = ranks
+        self.rows: NDArray[np.int64] = np.empty(0, np.int64)
+        self.bounds: list[int] = []
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[EpochRows]:
+        for first, last in pairwise(self.bounds):
+            yield EpochRows(self.rows[first:last].tolist(), self.epoch, *self._ranks)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return max(0, len(self.bounds) - 1)
 
 
 class Batches:
@@ -140,6 +196,8 @@ class Batches:
         window: row groups shuffled together, and kept in memory by each process.
         seed: of the order; None: file order.
         pin_memory: for a GPU.
+        robust: what is done to the pictures, a function of (seed, epoch, id); needs a seed. None or off: nothing.
+        ranks: (rank, world): of each batch this rank's share only; (0, 1): all of it.
     """
 
     def __init__(
@@ -151,25 +209,36 @@ class Batches:
         window: int,
         seed: int | None = None,
         pin_memory: bool = False,
+        robust: Robust | None = None,
+        ranks: tuple[int, int] = (0, 1),
     ) -> None:
+        robust = robust if robust is not None and robust.on else None
+        if robust is not None and seed is None:
+            raise ValueError("robust augmentation is for training: batches in file order are never changed")
         self._split, self._shards, self._window, self._seed = split, inputs.shards, window, seed
         self._bounds = batches_of(split.rows, batch_size, training=seed is not None)
-        self._order = _Order()
-        with _more_workers_than_cores():
+        self._order = _Order(ranks)
+        changes = () if robust is None else ("training.robust",)
+        with more_workers_than_cores():
             self._loader = DataLoader(
-                ShardRows(inputs.folder, split, inputs.canonical.geometry.size, window),
+                ShardRows(inputs.folder, split, inputs.canonical.geometry.size, window, robust, seed or 0),
                 batch_sampler=self._order,
                 num_workers=workers,
                 collate_fn=_same,
                 pin_memory=pin_memory,
                 persistent_workers=workers > 0,
-                worker_init_fn=_start_worker,
-                multiprocessing_context=_Context() if workers else None,
+                worker_init_fn=start_worker,
+                multiprocessing_context=Context(*changes) if workers else None,
             )
 
     def __len__(self) -> int:
         """Batches an epoch."""
         return len(self._bounds) - 1
+
+    @property
+    def split(self) -> Split:
+        """What the batches are of."""
+        return self._split
 
     @property
     def rows(self) -> int:
@@ -183,20 +252,16 @@ class Batches:
             IntegrityError, StorageError: naming the file that is damaged or missing.
             SetupError: a worker died.
         """
-        rows = self._rows(epoch)
-        self._order.batches = [
-            rows[first:last].tolist()
-            for first, last in zip(self._bounds[start:], self._bounds[start + 1 :], strict=False)
-        ]
+        self._order.rows, self._order.bounds, self._order.epoch = self._rows(epoch), self._bounds[start:], epoch
         try:
-            with _more_workers_than_cores():
+            with more_workers_than_cores():
                 items = iter(self._loader)
             for item in items:
                 if isinstance(item, TelltaleError):
                     raise item
                 yield item
         except (RuntimeError, EOFError, OSError) as error:  # the last two: it died while it handed a batch over
-            other = isinstance(error, RuntimeError) and not str(error).startswith(_DEATHS)
+            other = isinstance(error, RuntimeError) and not str(error).startswith(DEATHS)
             if other or not self._loader.num_workers:
                 raise
             raise SetupError(
@@ -205,7 +270,7 @@ class Batches:
                 "--resume."
             ) from error
 
-    def _rows(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _rows(self, epoch: int) -> NDArray[np.int64]:
         if self._seed is None:
             return np.arange(self._split.rows)
         sizes = [group.rows for group in self._split.groups]
@@ -215,44 +280,3 @@ class Batches:
 def _same(item: Any) -> Any:
     """The dataset makes whole batches already."""
     return item
-
-
-def _start_worker(number: int) -> None:
-    """Ctrl-C goes to the whole process group; the trainer decides what happens then, not its loaders."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _more_workers_than_cores() -> Iterator[None]:
-    """torch warns of it; it is the user's choice, and the batches are the same."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
-        yield
-
-
-class _Context(ForkServerContext):
-    """Forking a process with threads can deadlock; a server that has torch loaded forks workers in no time.
-
-    Its events have no lock. DataLoader's end sets one that every worker asks for each batch: a worker killed while it
-    asked would keep the lock for ever, and the trainer with it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_forkserver_preload([__name__])
-
-    def Event(self) -> Any:  # noqa: N802 - multiprocessing's name
-        return _Flag(self.RawValue(ctypes.c_bool, False))
-
-
-@dataclass(frozen=True)
-class _Flag:
-    """What DataLoader needs of an event: a byte in shared memory, set once."""
-
-    value: Any
-
-    def set(self) -> None:
-        self.value.value = True
-
-    def is_set(self) -> bool:
-        return bool(self.value.value)

@@ -11,20 +11,29 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+from pipeline.records import LABELS
 from pipeline.storage import Folder, local_path
 from training.curves import draw_curves
+from training.model import Detector
 
 __all__ = ["METRICS", "Logs"]
 
 METRICS: Final = "metrics.jsonl"
+_SHOWN: Final = 16  # pictures of the first batch
+
+Floats = NDArray[np.float64]
 
 
 class Logs:
     """The logs of a run, from a step on.
 
-    `metrics.jsonl` has a line a step (`kind: step`; `ids` is a digest of the batch's sample ids) and one an epoch.
+    `metrics.jsonl` has a line a step (`kind: step`; `ids` is a digest of the batch's sample ids and their places,
+    `seconds` the step's time, `wait` the part of it that was spent waiting for data) and one an epoch.
 
     Args:
         uri: the folder of the logs.
@@ -55,13 +64,29 @@ class Logs:
         self._write({"kind": "step", **values})
         self._board.add_scalar("train/loss", values["loss"], values["step"])
         self._board.add_scalar("train/lr", values["lr"], values["step"])
+        self._board.add_scalar("train/waiting", values["wait"] / max(values["seconds"], 1e-9), values["step"])
 
-    def epoch(self, history: list[dict[str, Any]]) -> None:
-        """Log the last epoch of a history, and draw the curves of all."""
+    def pictures(self, pixels: torch.Tensor) -> None:
+        """Show the run's first batch, uint8 (n, size, size, 3), as the model gets it."""
+        self._board.add_images("train/first batch", pixels[:_SHOWN].cpu(), 0, dataformats="NHWC")
+
+    def epoch(self, history: list[dict[str, Any]], logits: Floats, labels: Floats, detector: Detector) -> None:
+        """Log the last epoch of a history with its distributions, and draw the curves of all.
+
+        Args:
+            history: the metrics of all epochs.
+            logits, labels: of validation, float64 (n,).
+            detector: the histograms of its weights are shown.
+        """
         last = history[-1]
         self._write({"kind": "epoch", **last})
-        for key in ("train_loss", "val_loss", "val_auc"):
+        for key in ("train_loss", "val_loss", "val_auc", "val_accuracy"):
             self._board.add_scalar(f"epoch/{key}", last[key], last["step"])
+        for label, name in enumerate(LABELS):
+            self._board.add_histogram(f"validation logits/{name}", logits[labels == label], last["step"])
+        for name, weights in detector.named_parameters():
+            if weights.ndim > 1:
+                self._board.add_histogram(f"weights/{name}", weights.detach().float().cpu().numpy(), last["step"])
         self.flush()
         self._folder.put("curves.png", draw_curves(history))
 

@@ -1,12 +1,12 @@
-"""The loop: steps, validation, checkpoints, and stopping in good order.
+"""The loop: phases of epochs of steps, validation, checkpoints, and stopping in good order.
 
 A run is at (step, epochs finished); both are in every checkpoint, so a resume anywhere, also between an epoch's last
-step and its validation, goes on exactly there. This module must not know of files' formats or of the bundle.
+step and its validation, goes on exactly there. What comes next follows from the metrics of the finished epochs alone
+(`training.schedule`). This module must not know of files' formats or of the bundle.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -16,35 +16,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
-from pipeline.cli import say
 from pipeline.errors import DataError, SetupError
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainingConfig
 from training.device import Compute
+from training.freeze import freeze, training_mode
 from training.loader import Batch, Batches
 from training.logs import Logs
 from training.model import Detector
-from training.optim import learning_rate, loss_of, make_optimizer
+from training.optim import class_weights
+from training.prefetch import Waiting, on_device
+from training.progress import Progress
+from training.ranks import Ranks
+from training.schedule import Position, best_of, learning_rate, position
 from training.signals import Signals
+from training.step import Stepper
+from training.validation import metrics_of, validation_logits
 
-__all__ = ["Trainer", "validation_logits"]
+__all__ = ["Trainer"]
 
 _GPU_FLUSH = 20  # steps between two looks at the losses, each of which waits for the GPU
 
 
 @dataclass
-class _Progress:
-    """Where a run is."""
+class _At:
+    """Where a run is; all of it is in every checkpoint."""
 
     step: int = 0
+    phase: int = -1  # whose optimiser the checkpoint holds; -1: none has begun
     loss_sum: float = 0.0  # over the pictures of the epoch that is under way
     pictures: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None  # of the run, {epoch, tensors}
+    phase_best: dict[str, Any] | None = None
 
 
 class Trainer:
@@ -58,6 +63,7 @@ class Trainer:
         checkpoints: where they go.
         identity: what a checkpoint must have come from to be continued (config, parents).
         signals: says when to stop.
+        ranks: who takes part; rank 0 alone writes.
     """
 
     def __init__(
@@ -70,15 +76,22 @@ class Trainer:
         checkpoints: Checkpoints,
         identity: dict[str, Any],
         signals: Signals,
+        ranks: Ranks | None = None,
     ) -> None:
         self.detector = detector.to(compute.device)
-        self._config, self._compute = config, compute
+        self._config, self._compute, self._plan = config, compute, config.plan
         self._train, self._val = train, val
         self._checkpoints, self._identity, self._signals = checkpoints, identity, signals
-        self._optimizer = make_optimizer(self.detector, config)
-        self._scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.amp is torch.float16)
-        self._at = _Progress()
-        self._pending: list[tuple[dict[str, Any], torch.Tensor, int]] = []
+        self._ranks = ranks or Ranks()
+        self._weights = class_weights(config, train.split)
+        self._at = _At()
+        self._waiting = Waiting()
+        self._pending: list[tuple[dict[str, Any], torch.Tensor]] = []
+        self._stepper: Stepper | None = None
+        self._saved = 0  # the step of the last checkpoint
+        self._mark = 0.0  # when the last step ended
+        for phase in self._plan:  # an impossible one is told now, not when its turn comes
+            self._ranks.alike(lambda phase=phase: freeze(self.detector, phase, config.batch_norm))  # type: ignore[misc]
 
     @property
     def step(self) -> int:
@@ -93,185 +106,179 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         state, tensors = checkpoint.state, checkpoint.tensors
-        self.detector.load_state_dict(_part(tensors, "model."))
-        self._load_optimizer(_part(tensors, "optimizer."))
-        self._scaler.load_state_dict(state["scaler"])
-        self._at = _Progress(state["step"], state["loss_sum"], state["pictures"], list(state["history"]), state["best"])
+        self._load(_below(tensors, "model."))
+        self._at = _At(**state["at"])
+        self._saved = self._at.step
+        if self._at.phase >= 0:
+            self._stepper = self._make_stepper(self._at.phase)
+            self._stepper.restore(tensors, state["scaler"])
 
-    def fit(self, logs: Logs) -> dict[str, Any]:
+    def fit(self, logs: Logs | None) -> dict[str, Any]:
         """Train to the end, leave the best epoch's weights in the detector, and return that epoch's metrics.
+
+        Args:
+            logs: rank 0's; None on the others.
 
         Raises:
             DataError: the loss is not a number.
             SetupError: the GPU is out of memory.
             TelltaleError, KeyboardInterrupt: stopped by a signal; a checkpoint was written first.
         """
+        at = self._at
         with _explained_memory(self._config):
-            while len(self._at.history) < self._config.epochs:
-                self._train_epoch(logs)
-                self._validate(logs)
-                self._save()
-        best = self._at.best
-        if best is None:
+            while (next_epoch := position(self._plan, at.history, self._config.monitor)) is not None:
+                stepper = self._begin(next_epoch)
+                self._train_epoch(stepper, next_epoch, logs)
+                self._validate(stepper, next_epoch, logs)
+                self._save(stepper)
+        if at.best is None:
             raise DataError("no epoch was trained: set training.epochs to at least 1")
-        self.detector.load_state_dict(self._checkpoints.get_tensors(best["tensors"]))
-        return next(item for item in self._at.history if item["epoch"] == best["epoch"])
+        self._load(self._checkpoints.get_tensors(at.best["tensors"]))
+        return at.history[at.best["epoch"] - 1]
 
-    def _train_epoch(self, logs: Logs) -> None:
-        epoch = len(self._at.history)
-        start = self._at.step - epoch * len(self._train)
-        self.detector.train()
-        with tqdm(
-            total=self._train.rows,
-            initial=self._at.pictures,
-            desc=f"epoch {epoch + 1}/{self._config.epochs}",
-            unit="img",
-            disable=None,
-            leave=False,
-        ) as bar:
-            for batch in self._train.epoch(epoch, start) if start < len(self._train) else ():
-                self._train_step(batch, epoch)
-                bar.update(len(batch.ids))
-                every = 1 if self._compute.device.type == "cpu" else _GPU_FLUSH
-                if len(self._pending) >= every:
-                    bar.set_postfix(loss=f"{self._flush(logs):.4f}", refresh=False)
-                self._maybe_save(logs)
-            self._flush(logs)
+    def _make_stepper(self, phase: int) -> Stepper:
+        config, compute = self._config, self._compute
+        return Stepper(self.detector, config, self._plan[phase], compute, self._ranks, self._weights)
 
-    def _train_step(self, batch: Batch, epoch: int) -> None:
-        config, device, step = self._config, self._compute.device, self._at.step
-        # Dropout's randomness is a function of (seed, step): a resume needs no generator's state.
-        torch.manual_seed(_step_seed(config.seed, step))
-        rate = learning_rate(config, step, len(self._train))
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        pixels = batch.pixels.to(device, non_blocking=True)
-        labels = batch.labels.to(device, non_blocking=True)
-        with torch.autocast(device.type, self._compute.amp, enabled=self._compute.amp is not None):
-            logits = self.detector(pixels)
-        loss = loss_of(logits, labels, config.label_smoothing)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        if config.grad_clip:
-            self._scaler.unscale_(self._optimizer)
-            torch.nn.utils.clip_grad_norm_(self.detector.parameters(), config.grad_clip)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._at.step = step + 1
-        ids = hashlib.sha256("\n".join(batch.ids).encode()).hexdigest()[:16]
-        line = {"step": step + 1, "epoch": epoch + 1, "lr": rate, "ids": ids, "time": time.time()}
-        self._pending.append((line, loss.detach(), len(batch.ids)))
+    def _begin(self, where: Position) -> Stepper:
+        """The stepper of an epoch's phase; a new one where a phase begins."""
+        at = self._at
+        if self._stepper is None or at.phase != where.phase:
+            if at.phase >= 0 and self._plan[at.phase].patience and at.phase_best is not None:
+                self._load(self._checkpoints.get_tensors(at.phase_best["tensors"]))
+            at.phase, at.phase_best = where.phase, None
+            self._stepper = self._make_stepper(where.phase)
+        return self._stepper
 
-    def _flush(self, logs: Logs) -> float:
-        """Look at the losses since the last look, and log them; returns the last one."""
-        value = 0.0
-        for line, loss, rows in self._pending:
-            value = float(loss)
-            if not math.isfinite(value):
-                self._pending.clear()
-                raise self._not_finite(f"the loss of step {line['step']} (epoch {line['epoch']})")
-            self._at.loss_sum += value * rows
-            self._at.pictures += rows
-            logs.step({**line, "loss": value, "pictures": rows})
+    def _train_epoch(self, stepper: Stepper, where: Position, logs: Logs | None) -> None:
+        start = self._at.step - where.epoch * len(self._train)
+        training_mode(self.detector)
+        if start >= len(self._train):
+            return
+        self._mark = time.perf_counter()
+        batches = self._waiting.timed(self._train.epoch(where.epoch, start))
+        with Progress(self._plan, where, self._train.rows, self._at.pictures, self._ranks.leads) as progress:
+            for batch in on_device(batches, self._compute.device):
+                if logs is not None and not self._at.step:
+                    logs.pictures(batch.pixels)
+                self._train_step(stepper, batch, where)
+                if len(self._pending) >= (1 if self._compute.device.type == "cpu" else _GPU_FLUSH):
+                    self._flush(logs, progress)
+                    self._maybe_save(stepper, logs)
+            self._flush(logs, progress)
+
+    def _train_step(self, stepper: Stepper, batch: Batch, where: Position) -> None:
+        at, begin = self._at, self._mark
+        phase, per_epoch = self._plan[where.phase], len(self._train)
+        in_phase = at.step - where.first * per_epoch
+        rate = learning_rate(phase, in_phase, per_epoch, where.reductions)
+        loss = stepper.step(batch, at.step, in_phase, rate)
+        at.step, self._mark = at.step + 1, time.perf_counter()
+        line = {"step": at.step, "epoch": where.epoch + 1, "phase": where.phase, "lr": rate, "pictures": batch.total}
+        times = {"time": time.time(), "seconds": self._mark - begin, "wait": self._waiting.take()}
+        self._pending.append(({**line, "ids": batch.digest(), **times}, loss))
+
+    def _flush(self, logs: Logs | None, progress: Progress) -> None:
+        """Look at the losses since the last look, over all ranks, and log them."""
+        if not self._pending:
+            return
+        losses = self._ranks.sums(torch.stack([loss for _, loss in self._pending]).double().cpu())
+        digests = self._ranks.sums(torch.tensor([line["ids"] for line, _ in self._pending]))
+        lines = [line for line, _ in self._pending]
         self._pending.clear()
-        return value
+        for line, loss, digest in zip(lines, losses.tolist(), digests.tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise self._not_finite(f"the loss of step {line['step']} (epoch {line['epoch']})")
+            self._at.loss_sum += loss
+            self._at.pictures += line["pictures"]
+            line |= {"ids": f"{digest % 2**64:016x}", "loss": loss / line["pictures"]}
+            progress.step(line)
+            if logs is not None:
+                logs.step(line)
 
-    def _not_finite(self, what: str) -> DataError:
+    def _not_finite(self, what: str) -> BaseException:
         amp = " or set amp to bf16 or none," if self._compute.amp is torch.float16 else ""
-        return DataError(
-            f"{what} is not a finite number: lower training.lr (now {self._config.lr}),{amp} add warmup_epochs, or "
-            "set grad_clip to 1. The last checkpoint is from before and stays good."
+        error = DataError(
+            f"{what} is not a finite number: lower training.lr (now {self._plan[self._at.phase].lr}),{amp} add "
+            "warmup_epochs, or set grad_clip to 1. The last checkpoint is from before and stays good."
         )
+        return self._ranks.common(error)
 
-    def _maybe_save(self, logs: Logs) -> None:
-        every = self._config.checkpoint_steps
-        if self._signals.received or (every and self._at.step % every == 0):
-            self._flush(logs)
-            logs.flush()  # first: a resume keeps the lines up to its checkpoint, and logs none of them again
-            self._save()
-        self._signals.stop_if_received(f"at step {self._at.step}")
+    def _maybe_save(self, stepper: Stepper, logs: Logs | None) -> None:
+        every, step = self._config.checkpoint_steps, self._at.step
+        self._signals.agree()
+        if self._signals.received or (every and step // every > self._saved // every):
+            if logs is not None:
+                logs.flush()  # first: a resume keeps the lines up to its checkpoint, and logs none of them again
+            self._save(stepper)
+        self._signals.stop_if_received(f"at step {step}")
 
-    def _validate(self, logs: Logs) -> None:
+    def _validate(self, stepper: Stepper, where: Position, logs: Logs | None) -> None:
+        at, epoch = self._at, where.epoch + 1
+        for model in {self.detector, stepper.average}:  # each rank's batch norm has seen its own share
+            self._ranks.as_rank_0(model.buffers())
         try:
-            logits, labels = validation_logits(self.detector, self._val, self._compute.device, self._signals)
+            logits, labels = validation_logits(
+                stepper.average, self._val, self._compute.device, self._ranks, self._signals
+            )
         except BaseException:
             if self._signals.received:
-                self._save()  # the epoch's steps are done; a resume begins with this validation
+                self._save(stepper)  # the epoch's steps are done; a resume begins with this validation
             raise
         if not np.isfinite(logits).all():
-            raise self._not_finite(f"a validation logit of epoch {len(self._at.history) + 1}")
-        at, epoch = self._at, len(self._at.history) + 1
-        auc = float(roc_auc_score(labels, logits))
-        target = torch.from_numpy(labels)
-        metrics = {
-            "epoch": epoch,
-            "step": at.step,
-            "lr": learning_rate(self._config, at.step - 1, len(self._train)),
-            "train_loss": at.loss_sum / at.pictures,
-            "val_loss": float(loss_of(torch.from_numpy(logits), target)),
-            "val_auc": auc,
-        }
-        at.history.append(metrics)
+            raise self._not_finite(f"a validation logit of epoch {epoch}")
+        per_epoch = len(self._train)
+        rate = learning_rate(
+            self._plan[where.phase], at.step - 1 - where.first * per_epoch, per_epoch, where.reductions
+        )
+        fixed = {"epoch": epoch, "phase": where.phase, "step": at.step, "lr": rate}
+        at.history.append({**fixed, "train_loss": at.loss_sum / at.pictures, **metrics_of(logits, labels)})
         at.loss_sum, at.pictures = 0.0, 0
-        if at.best is None or auc > at.best["val_auc"]:
-            tensors = self._checkpoints.put_tensors("best", self.detector.state_dict())
-            at.best = {"epoch": epoch, "val_auc": auc, "tensors": tensors}
-        logs.epoch(at.history)
-        say(
-            f"epoch {epoch}/{self._config.epochs}: train loss {metrics['train_loss']:.4f}, "
-            f"validation loss {metrics['val_loss']:.4f}, AUC {auc:.4f}"
+        self._keep_best(stepper)
+        if logs is not None:
+            logs.epoch(at.history, logits, labels, stepper.average)
+        self._tell()
+
+    def _keep_best(self, stepper: Stepper) -> None:
+        """Keep the weights of the last epoch if it is the best of the run, or of its phase."""
+        at, monitor = self._at, self._config.monitor
+        of_phase = [metrics for metrics in at.history if metrics["phase"] == at.phase]
+        best = best_of(at.history, monitor) == len(at.history) - 1
+        best_of_phase = best_of(of_phase, monitor) == len(of_phase) - 1
+        if not best and not (best_of_phase and self._plan[at.phase].patience):
+            return
+        reference = self._checkpoints.put_tensors("best", stepper.average.state_dict()) if self._ranks.leads else None
+        item = {"epoch": len(at.history), "tensors": self._ranks.gather(reference)[0]}
+        at.best = item if best else at.best
+        at.phase_best = item if best_of_phase else at.phase_best
+
+    def _tell(self) -> None:
+        last, total = self._at.history[-1], sum(phase.epochs for phase in self._plan)
+        self._ranks.say(
+            f"epoch {last['epoch']}/{total}: train loss {last['train_loss']:.4f}, "
+            f"validation loss {last['val_loss']:.4f}, AUC {last['val_auc']:.4f}"
         )
 
-    def _save(self) -> None:
+    def _save(self, stepper: Stepper) -> None:
         at = self._at
+        self._saved = at.step
+        if not self._ranks.leads:
+            return
         state = {
             "identity": self._identity,
             "threads": self._compute.threads,
-            "step": at.step,
-            "loss_sum": at.loss_sum,
-            "pictures": at.pictures,
-            "history": at.history,
-            "best": at.best,
-            "scaler": self._scaler.state_dict(),
+            "at": vars(at),
+            "scaler": stepper.scale(),
         }
+        references = [item["tensors"] for item in (at.best, at.phase_best) if item is not None]
         tensors = {f"model.{key}": value for key, value in self.detector.state_dict().items()}
-        for number, values in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{key}": value for key, value in values.items() if torch.is_tensor(value)}
-        self._checkpoints.save(at.step, len(at.history), tensors, state)
+        self._checkpoints.save(at.step, len(at.history), {**tensors, **stepper.tensors()}, state, references)
 
-    def _load_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        for name, value in tensors.items():
-            number, _, key = name.partition(".")
-            like = parameters[int(number)]
-            if value.shape == like.shape:  # in the parameter's memory layout, as the optimiser made it
-                value = torch.empty_like(like, dtype=value.dtype).copy_(value)
-            state.setdefault(int(number), {})[key] = value
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+    def _load(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.detector.load_state_dict(tensors)
 
 
-def validation_logits(
-    detector: Detector, batches: Batches, device: torch.device, signals: Signals | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(logits, labels) of a split, float64 (rows,), in file order; in float32, as in serving."""
-    detector.eval()
-    logits, labels = [], []
-    with torch.inference_mode():
-        for batch in batches.epoch():
-            logits.append(detector(batch.pixels.to(device, non_blocking=True)).cpu())
-            labels.append(batch.labels)
-            if signals is not None:
-                signals.stop_if_received("in validation")
-    return torch.cat(logits).double().numpy(), torch.cat(labels).double().numpy()
-
-
-def _step_seed(seed: int, step: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"telltale/step/{seed}/{step}".encode()).digest()[:8], "big") >> 1
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
@@ -281,6 +288,6 @@ def _explained_memory(config: TrainingConfig) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise SetupError(
-            f"the GPU is out of memory: lower training.batch_size (now {config.batch_size}), set amp to bf16, or use a "
-            "smaller model, then continue with --resume if the setting allows, or start anew with --overwrite."
+            f"the GPU is out of memory: set training.micro_batch to a part of the batch (batch_size is "
+            f"{config.batch_size}), amp to bf16, or use a smaller model, then start anew with --overwrite."
         ) from error

@@ -1,43 +1,44 @@
-"""Loss, optimiser and learning rate. The rate is a pure function of the step: a resume needs no scheduler's state."""
+"""Losses and optimisers. The learning rate is `training.schedule`'s."""
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.optim._param_groups import param_groups_weight_decay
-from torch import nn
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 
 from training.config import TrainingConfig
+from training.inputs import Split
+from training.model import Detector
 
-__all__ = ["learning_rate", "loss_of", "make_optimizer"]
+__all__ = ["class_weights", "losses_of", "make_optimizer"]
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser; biases and norms (every tensor of one dimension) get no weight decay."""
-    groups = param_groups_weight_decay(model, config.weight_decay)
+def make_optimizer(detector: Detector, config: TrainingConfig, lr: float) -> torch.optim.Optimizer:
+    """The optimiser of what learns; biases and norms (every tensor of one dimension) get no weight decay.
+
+    With `layer_decay` each group has an `lr_scale`, which whoever sets the rate multiplies it with; the head's is 1.
+    """
+    groups: Any = param_groups_weight_decay(detector, config.weight_decay)
+    if config.layer_decay < 1.0:
+        groups = param_groups_layer_decay(detector.backbone, config.weight_decay, layer_decay=config.layer_decay)
+        groups += param_groups_weight_decay(detector.head, config.weight_decay)
+    groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
         momentum = config.momentum
-        return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr, fused=True)
+    return kind(groups, lr=lr, fused=True)
 
 
-def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step (from 0): linear warm-up, then constant or half a cosine (Loshchilov & Hutter 2017)."""
-    total = config.epochs * steps_per_epoch
-    warmup = min(config.warmup_steps or round(config.warmup_epochs * steps_per_epoch), total)
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    if config.schedule == "constant":
-        return config.lr
-    done = (step - warmup) / max(1, total - warmup)
-    return config.lr_min + (config.lr - config.lr_min) * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def loss_of(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
-    """The mean loss of a batch.
+def losses_of(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    smoothing: float = 0.0,
+    weights: tuple[float, float] = (1.0, 1.0),
+) -> torch.Tensor:
+    """The loss of each picture.
 
     Cross-entropy over two outputs is binary cross-entropy of their difference, smoothing included, so one formula
     serves `loss: ce` and `loss: bce`; they differ in the number of outputs that are learned.
@@ -46,5 +47,20 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) 
         logits: float32 (n,).
         labels: float32 (n,) of 0 and 1.
         smoothing: the target of a label y is y (1 - smoothing) + smoothing / 2.
+        weights: what a real and an AI picture's loss is multiplied with (a mean is still over n, as Keras takes it).
+
+    Returns:
+        float32 (n,).
     """
-    return F.binary_cross_entropy_with_logits(logits, labels * (1.0 - smoothing) + 0.5 * smoothing)
+    losses = F.binary_cross_entropy_with_logits(logits, labels * (1.0 - smoothing) + 0.5 * smoothing, reduction="none")
+    return losses if weights == (1.0, 1.0) else losses * (weights[0] + labels * (weights[1] - weights[0]))
+
+
+def class_weights(config: TrainingConfig, train: Split) -> tuple[float, float]:
+    """The weights of real and AI: as given, or such that each class' rows together weigh half of all rows."""
+    if config.class_weights == "none":
+        return 1.0, 1.0
+    if config.class_weights == "balanced":
+        real, ai = train.labels["real"], train.labels["ai"]
+        return train.rows / (2 * real), train.rows / (2 * ai)
+    return config.class_weights[0], config.class_weights[1]

@@ -2,6 +2,7 @@
 
     python -m training.run --config F --run-dir runs/x [--resume] [--overwrite | --update]
     python -m training.run --config F --shards DIR --stats FILE --output MODEL [--logs DIR]
+    torchrun --nproc-per-node N -m training.run …          the same on N GPUs (or processes) of a machine
 
 This module ties the others together and must not compute anything itself.
 """
@@ -10,19 +11,24 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from pipeline.cli import add_config_options, add_output_options, run_command, say
 from pipeline.config import load
-from pipeline.errors import UsageError
+from pipeline.errors import TelltaleError, UsageError
 from pipeline.storage import Folder, is_remote
 from training.config import SECTION, TrainingConfig
 from training.identity import identity_of, is_done
 from training.inputs import read_inputs
 
 __all__ = ["main"]
+
+# As torchrun says them; training.ranks, which talks to the others, needs torch.
+_RANK: Final = int(os.environ.get("RANK", "0"))
+_WORLD: Final = int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @dataclass(frozen=True)
@@ -73,23 +79,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Torch's threads spin while they wait; beside any other work on the same cores that made a step four times as
     # long. Read once, when torch is first imported, which is why nothing above imports it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    config = load(TrainingConfig, args.config, args.sets, section=SECTION)
-    places = _places(args)
-    inputs = read_inputs(places.shards, places.stats, config.check_shards, config.cache_gb)
-    if is_done(Folder(places.output), identity_of(config, inputs), args.overwrite, args.update):
+    with _said_once():
+        config = load(TrainingConfig, args.config, args.sets, section=SECTION)
+        places = _places(args)
+        inputs = read_inputs(places.shards, places.stats, config.check_shards and _RANK == 0, config.cache_gb)
+        identity = identity_of(config, inputs)
+    if _WORLD == 1 and is_done(Folder(places.output), identity, args.overwrite, args.update):
         Folder(places.logs).remove("checkpoints")  # of a run that was killed after it had published
         say(f"{places.output}: up to date")
         return 0
     from training.work import Work  # torch takes seconds to import
 
-    work = Work(config, inputs, places.output, places.logs)
-    document: dict[str, Any] = work.run(args.resume, args.overwrite, args.update)
-    validation = document["validation"]
-    say(
-        f"{places.output}: bundle {document['sha256'][:16]}, validation AUC {validation['auc']:.4f} "
-        f"(epoch {validation['epoch']} of {config.epochs}), threshold {document['threshold']:.4f}"
-    )
+    Work(config, inputs, identity, places.output, places.logs).run(args.resume, args.overwrite, args.update)
     return 0
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What is wrong with settings and inputs is wrong for every rank alike: rank 0 says it."""
+    try:
+        yield
+    except TelltaleError as error:
+        if _RANK == 0:
+            raise
+        raise SystemExit(error.exit_code) from error
 
 
 if __name__ == "__main__":

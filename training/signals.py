@@ -7,16 +7,21 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from pipeline.cli import say
 from pipeline.errors import TelltaleError
+from training.ranks import Ranks
 
 __all__ = ["Signals"]
 
 
 class Signals:
-    """Inside the `with` block the first SIGTERM or SIGINT is only noted; the second SIGINT ends at once."""
+    """Inside the `with` block the first SIGTERM or SIGINT is only noted; the second SIGINT ends at once.
 
-    def __init__(self) -> None:
+    Args:
+        ranks: who else takes part, and stops at the same step.
+    """
+
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -36,18 +41,24 @@ class Signals:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
-        say(f"{self.received.name}: writing a checkpoint after this step.")
+        self._ranks.say(f"{self.received.name}: writing a checkpoint after this step.")
+
+    def agree(self) -> None:
+        """Take what another rank received as received here too; every rank calls this at the same place."""
+        if number := self._ranks.highest(int(self.received or 0)):
+            self.received = signal.Signals(number)
 
     def stop_if_received(self, where: str) -> None:
-        """End the run if a signal came.
+        """End the run if a signal came to every rank (`agree` sees to that).
 
         Raises:
             KeyboardInterrupt: on SIGINT.
             TelltaleError: on SIGTERM.
         """
         if self.received == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise self._ranks.common(KeyboardInterrupt(), code=128 + signal.SIGINT)
         if self.received is not None:
-            raise TelltaleError(
+            error = TelltaleError(
                 f"stopped by {self.received.name} {where}; a checkpoint was written: continue with --resume."
             )
+            raise self._ranks.common(error)

@@ -1,7 +1,7 @@
 """Initial weights: from a safetensors file, or timm's own from its hub. Never a pickle: it can run code when loaded.
 
-A file must hold exactly the backbone's tensors; only a classifier head of another size is left out, with a notice. This
-module must not know what the weights are for.
+A file must hold exactly the backbone's tensors; only a classifier head is left out where the model has one of another
+size (with a notice) or none. This module must not know what the weights are for.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def load_weights(backbone: nn.Module, path: str) -> None:
         raise UsageError(f"{path}: not a readable safetensors file ({error}). Fetch or convert it again.") from error
     wanted = backbone.state_dict()
     for key in _head_keys(backbone):
+        if key in found and key not in wanted:
+            del found[key]  # a head of the configuration's own stands behind the backbone
         if key in wanted and (key not in found or found[key].shape != wanted[key].shape):
             if key in found:
                 say(f"{Path(path).name}: head '{key}' {tuple(found[key].shape)} left out; it starts from random.")

@@ -5,6 +5,7 @@ This module must not hold the training loop or the ONNX exporter; it calls them.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Final
 
 import safetensors.torch
@@ -21,13 +22,15 @@ from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainingConfig
 from training.device import Compute, choose, reproducible
 from training.export import INPUT, OPSET, OUTPUT, check_onnx, to_onnx
-from training.identity import difference, identity_of
+from training.identity import difference, is_done
 from training.inputs import Inputs
 from training.loader import Batches
 from training.logs import Logs
-from training.loop import Trainer, validation_logits
-from training.model import Detector, build_detector
+from training.loop import Trainer
+from training.model import Detector, build_detector, join_batch_norm
+from training.ranks import Ranks, joined
 from training.signals import Signals
+from training.validation import validation_logits
 
 __all__ = ["Work"]
 
@@ -40,63 +43,84 @@ class Work:
     Args:
         config: the settings.
         inputs: checked shards and statistics.
+        identity: what the bundle is made of (`training.identity`).
         output: the bundle's folder.
-        logs: the folder of logs and checkpoints.
+        logs: the folder of logs and checkpoints, which all ranks must see.
     """
 
-    def __init__(self, config: TrainingConfig, inputs: Inputs, output: str, logs: str) -> None:
-        self._config, self._inputs, self._logs = config, inputs, logs
+    def __init__(
+        self, config: TrainingConfig, inputs: Inputs, identity: dict[str, Any], output: str, logs: str
+    ) -> None:
+        self._config, self._inputs, self._identity, self._logs = config, inputs, identity, logs
         self._output = Folder(output)
         self._checkpoints = Checkpoints(Folder(logs).child("checkpoints"), config.checkpoints_kept)
-        self._identity = identity_of(config, inputs)
 
-    def run(self, resume: bool, overwrite: bool, update: bool) -> dict[str, Any]:
-        """Train, calibrate, export, publish; returns the sealed `bundle.json`.
+    def run(self, resume: bool, overwrite: bool, update: bool) -> None:
+        """Train, calibrate, export, publish.
 
         Raises:
             OutputExistsError: there are checkpoints of an unfinished run that may not be continued or dropped.
         """
-        checkpoint = self._checkpoint(resume, overwrite, update)
-        compute = choose(self._config, checkpoint.state["threads"] if checkpoint else None)
-        detector = build_detector(self._config, self._inputs, initial=checkpoint is None)
-        train, val = self._batches(compute)
-        say(
-            f"training {self._config.model} on {train.rows} rows, {val.rows} for validation; {compute.device.type}, "
-            f"{compute.threads} threads, {compute.workers} loader processes"
-        )
-        with reproducible(compute):
-            with Signals() as signals:
-                trainer = Trainer(
-                    detector, self._config, compute, train, val, self._checkpoints, self._identity, signals
-                )
-                if checkpoint is not None:
-                    trainer.restore(checkpoint)
-                    say(f"continuing at step {trainer.step} of {self._config.epochs * len(train)}")
-                with Logs(self._logs, trainer.step, trainer.epochs) as logs:
-                    best = trainer.fit(logs)
-            document = self._publish(trainer.detector, val, best, compute)
-        read_bundle(self._output.uri)
-        self._checkpoints.clear()
-        return document
+        with joined(choose(self._config).device) as ranks:
+            if ranks.world > 1 and ranks.by_rank_0(lambda: self._done(overwrite, update)):
+                return
+            ranks.by_rank_0(lambda: self._settle_checkpoints(resume, overwrite, update))
+            checkpoint = self._checkpoints.latest() if self._checkpoints.names() else None
+            compute = choose(self._config, checkpoint.state["threads"] if checkpoint else None)
+            with reproducible(compute):
+                detector, val, best = self._train(checkpoint, compute, ranks)
+                if ranks.leads:
+                    self._finish(detector, val, best, compute, ranks.world)
+                ranks.gather(None)  # the others wait for the bundle, or torchrun would take them for lost
 
-    def _batches(self, compute: Compute) -> tuple[Batches, Batches]:
+    def _done(self, overwrite: bool, update: bool) -> bool:
+        if not is_done(self._output, self._identity, overwrite, update):
+            return False
+        self._checkpoints.clear()  # of a run that was killed after it had published
+        say(f"{self._output.uri}: up to date")
+        return True
+
+    def _train(
+        self, checkpoint: Checkpoint | None, compute: Compute, ranks: Ranks
+    ) -> tuple[Detector, Batches, dict[str, Any]]:
+        """The trained detector, the whole validation split, and the best epoch's metrics."""
+        config, inputs = self._config, self._inputs
+        detector = ranks.alike(lambda: build_detector(config, inputs, initial=checkpoint is None))
+        if config.batch_norm == "sync":
+            join_batch_norm(detector)
+        train, val = self._batches(compute, ranks)
+        ranks.say(
+            f"training {config.model} on {train.rows} rows, {val.rows} for validation; {ranks.world} x "
+            f"{compute.device.type}, {compute.threads} threads, {compute.workers} loader processes"
+        )
+        with Signals(ranks) as signals:
+            trainer = Trainer(detector, config, compute, train, val, self._checkpoints, self._identity, signals, ranks)
+            if checkpoint is not None:
+                trainer.restore(checkpoint)
+                ranks.say(f"continuing at step {trainer.step}")
+            with Logs(self._logs, trainer.step, trainer.epochs) if ranks.leads else nullcontext() as logs:
+                best = trainer.fit(logs)
+        return trainer.detector, self._batches(compute, Ranks())[1], best
+
+    def _batches(self, compute: Compute, ranks: Ranks) -> tuple[Batches, Batches]:
         config, inputs = self._config, self._inputs
         common: dict[str, Any] = {
             "batch_size": config.batch_size,
             "workers": compute.workers,
             "window": config.shuffle_row_groups,
             "pin_memory": compute.device.type == "cuda",
+            "ranks": (ranks.rank, ranks.world),
         }
         return (
-            Batches(inputs, inputs.train, seed=config.seed, **common),
+            Batches(inputs, inputs.train, seed=config.seed, robust=config.robust, **common),
             Batches(inputs, inputs.val, **{**common, "window": 1}),
         )
 
-    def _checkpoint(self, resume: bool, overwrite: bool, update: bool) -> Checkpoint | None:
-        """The checkpoint to continue from; None: start at the first step."""
+    def _settle_checkpoints(self, resume: bool, overwrite: bool, update: bool) -> None:
+        """Leave those checkpoints that the run goes on from, or none, or refuse."""
         if overwrite or not self._checkpoints.names():
             self._checkpoints.clear()
-            return None
+            return
         where = Folder(self._logs).locate("checkpoints")
         if not resume:
             raise OutputExistsError(
@@ -108,7 +132,7 @@ class Work:
         if checkpoint is not None:
             found = difference(checkpoint.state["identity"], self._identity)
             if found is None:
-                return checkpoint
+                return
             problem = found
         if not update:
             raise OutputExistsError(
@@ -117,9 +141,20 @@ class Work:
             )
         say(f"{where}: checkpoints dropped: {problem}.")
         self._checkpoints.clear()
-        return None
 
-    def _publish(self, detector: Detector, val: Batches, best: dict[str, Any], compute: Compute) -> dict[str, Any]:
+    def _finish(self, detector: Detector, val: Batches, best: dict[str, Any], compute: Compute, world: int) -> None:
+        document = self._publish(detector, val, best, compute, world)
+        read_bundle(self._output.uri)
+        self._checkpoints.clear()
+        validation = document["validation"]
+        say(
+            f"{self._output.uri}: bundle {document['sha256'][:16]}, validation AUC {validation['auc']:.4f} "
+            f"(epoch {validation['epoch']}), threshold {document['threshold']:.4f}"
+        )
+
+    def _publish(
+        self, detector: Detector, val: Batches, best: dict[str, Any], compute: Compute, world: int
+    ) -> dict[str, Any]:
         logits, labels = validation_logits(detector, val, compute.device)
         temperature = fit_temperature(logits, labels)
         threshold = fit_threshold(probability(logits, temperature), labels, self._config.threshold)
@@ -139,6 +174,7 @@ class Work:
             "threshold": threshold,
             "threshold_rule": self._rule(),
             "threads": compute.threads,
+            "ranks": world,
             "device": compute.device.type,
             "validation": {
                 "epoch": best["epoch"],

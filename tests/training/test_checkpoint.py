@@ -21,11 +21,11 @@ def tensors(value: float) -> dict[str, torch.Tensor]:
 
 def saved(folder: Path, steps: int, keep: int = 2, best: int | None = None) -> Checkpoints:
     checkpoints = Checkpoints(Folder(str(folder)), keep)
-    reference: dict[str, Any] | None = None
+    references: list[dict[str, Any]] = []
     for step in range(1, steps + 1):
         if step == best:
-            reference = {"tensors": checkpoints.put_tensors("best", tensors(-1.0))}
-        checkpoints.save(step, 0, tensors(step), {"step": step, "loss": 0.1 * step, "best": reference})
+            references = [checkpoints.put_tensors("best", tensors(-1.0))]
+        checkpoints.save(step, 0, tensors(step), {"step": step, "loss": 0.1 * step}, references)
     return checkpoints
 
 
@@ -49,7 +49,7 @@ def test_the_last_ones_and_the_best_weights_stay(tmp_path: Path) -> None:
     assert checkpoints.names() == ["step-000000008-00000.json", "step-000000009-00000.json"]
     latest = checkpoints.latest()
     assert latest is not None
-    assert torch.equal(checkpoints.get_tensors(latest.state["best"]["tensors"])["model.a"], tensors(-1.0)["model.a"])
+    assert torch.equal(checkpoints.get_tensors(latest.state["references"][0])["model.a"], tensors(-1.0)["model.a"])
 
 
 @pytest.mark.parametrize("kind", ["json", "safetensors"])
@@ -81,7 +81,7 @@ def test_only_damaged_checkpoints_are_none(tmp_path: Path, flip_byte: Callable[[
 def test_a_full_disk_leaves_the_last_checkpoint_good(tiny_disk: Path) -> None:
     checkpoints = saved(tiny_disk / "checkpoints", 2)
     with pytest.raises(StorageError, match="disk is full"):
-        checkpoints.save(3, 0, {"model.a": torch.zeros(1_000_000)}, {"step": 3, "best": None})
+        checkpoints.save(3, 0, {"model.a": torch.zeros(1_000_000)}, {"step": 3})
     checkpoint = checkpoints.latest()
     assert checkpoint is not None
     assert checkpoint.state["step"] == 2

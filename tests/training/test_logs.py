@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from training.curves import draw_curves
 from training.logs import Logs
+from training.model import Detector
 
 
 def lines(run: Path, kind: str) -> list[dict[str, object]]:
@@ -20,11 +22,16 @@ def lines(run: Path, kind: str) -> list[dict[str, object]]:
 
 
 def step(number: int) -> dict[str, object]:
-    return {"step": number, "epoch": 1, "loss": 0.5, "lr": 0.1}
+    return {"step": number, "epoch": 1, "loss": 0.5, "lr": 0.1, "seconds": 0.5, "wait": 0.1}
 
 
 def epoch(number: int, at: int) -> dict[str, float]:
-    return {"epoch": number, "step": at, "train_loss": 0.5, "val_loss": 0.6, "val_auc": 0.7, "lr": 0.1}
+    values = {"train_loss": 0.5, "val_loss": 0.6, "val_auc": 0.7, "val_accuracy": 0.8, "lr": 0.1}
+    return {"epoch": number, "step": at, **values}
+
+
+LOGITS, LABELS = np.array([-1.0, 2.0, 0.5]), np.array([0.0, 1.0, 1.0])
+DETECTOR = Detector(nn.Conv2d(3, 1, 3), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
 
 def test_every_step_and_epoch_is_logged_once(finished: Path) -> None:
@@ -43,6 +50,16 @@ def test_tensorboard_has_the_same_losses(finished: Path) -> None:
     assert found == {line["step"]: line["loss"] for line in lines(finished, "step")}
 
 
+def test_tensorboard_has_pictures_and_distributions(finished: Path) -> None:
+    board = EventAccumulator(str(finished / "logs" / "tensorboard"), size_guidance={"images": 0})
+    board.Reload()
+    grid = board.Images("train/first batch")[0]
+    assert (grid.width, grid.height) == (8 * 32, 2 * 32)  # 16 pictures
+    counts = {name: board.Histograms(f"validation logits/{name}")[-1].histogram_value.num for name in ("real", "ai")}
+    assert counts == {"real": 17, "ai": 17}
+    assert "weights/backbone.conv_stem.weight" in board.Tags()["histograms"]
+
+
 def test_curves_are_a_picture_with_something_in_it(finished: Path) -> None:
     picture = np.asarray(Image.open(finished / "logs" / "curves.png").convert("L"))
     assert picture.shape[0] > 200
@@ -59,12 +76,12 @@ def test_a_resume_drops_what_was_logged_past_the_checkpoint(tmp_path: Path) -> N
     with Logs(str(tmp_path / "logs"), 0, 0) as logs:
         for number in range(1, 6):
             logs.step(step(number))
-        logs.epoch([dict(epoch(1, 5))])
+        logs.epoch([dict(epoch(1, 5))], LOGITS, LABELS, DETECTOR)
         logs.step(step(6))
     with open(tmp_path / "logs" / "metrics.jsonl", "a", encoding="utf-8") as stream:
         stream.write('{"kind": "step", "st')  # killed in the middle of a line
     with Logs(str(tmp_path / "logs"), 5, 0) as logs:  # before the validation of epoch 1
-        logs.epoch([dict(epoch(1, 5))])
+        logs.epoch([dict(epoch(1, 5))], LOGITS, LABELS, DETECTOR)
         logs.step(step(6))
     assert [line["step"] for line in lines(tmp_path, "step")] == [1, 2, 3, 4, 5, 6]
     assert [line["epoch"] for line in lines(tmp_path, "epoch")] == [1]

@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_a_number_names_the_setting_and_keeps_the_last_checkp
     with pytest.raises(DataError, match=r"not a finite number: lower training\.lr \(now 1e\+30\)"):
         train(fresh, lr=1e30, checkpoint_steps=1)
     last = max((fresh / "logs" / "checkpoints").glob("*.json"))
-    assert json.loads(last.read_bytes())["step"] >= 1
+    assert json.loads(last.read_bytes())["at"]["step"] >= 1
     assert not (fresh / "model").exists()
 
 

@@ -1,0 +1,164 @@
+"""Runs of several phases, and what a step is made of: micro-batches, weights, moving average."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.config import build
+from pipeline.storage import Folder
+from tests.training.test_inputs import read
+from tests.training.test_resume import checkpoints_of, fit
+from training.checkpoint import Checkpoints
+from training.config import TrainingConfig
+from training.optim import class_weights
+
+EVERYTHING: dict[str, Any] = {
+    "head": [{"dense": 16, "l2": 0.01}, {"batch_norm": True}, {"dropout": 0.5}],
+    "phases": [
+        {"epochs": 1, "unfreeze": "head", "lr": 0.003},
+        {"epochs": 1, "unfreeze": 4, "schedule": "plateau", "plateau": {"patience": 1}, "lr": 0.001, "patience": 1},
+        {"epochs": 1, "warmup_steps": 2, "lr": 0.0005},
+    ],
+    "batch_size": 64,
+    "micro_batch": 24,
+    "ema": 0.9,
+    "layer_decay": 0.8,
+    "class_weights": [1.0, 2.0],
+    "grad_clip": 1.0,
+    "label_smoothing": 0.1,
+    "drop_path_rate": 0.2,
+}
+"""Every part of the trainer that has a state, or draws at random."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("phases")
+    return folder, *fit(prepared, folder, **EVERYTHING, drop_rate=0.0)
+
+
+def epochs(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["kind"] == "epoch"]
+
+
+def test_a_run_goes_through_its_phases(undisturbed: Any) -> None:
+    folder, _, lines = undisturbed
+    assert [line["phase"] for line in epochs(lines)] == [0, 1, 2]
+    assert len(checkpoints_of(folder)) == 3 * (3 + 1)
+    assert [line["lr"] for line in lines if line["kind"] == "step"][-3:-1] == [0.00025, 0.0005]
+
+
+@pytest.mark.parametrize("number", range(11))
+def test_a_resume_in_any_phase_is_the_undisturbed_run(
+    undisturbed: Any, prepared: Path, tmp_path: Path, number: int
+) -> None:
+    """Numbers 2, 6 and 10 are after an epoch's last step, 3 and 7 between two phases."""
+    folder, weights, lines = undisturbed
+    shutil.copytree(folder, tmp_path / "again")
+    for name in checkpoints_of(folder)[number + 1 :]:
+        (tmp_path / "again" / "checkpoints" / name).unlink()
+    again, lines_again = fit(prepared, tmp_path / "again", **EVERYTHING, drop_rate=0.0)
+    assert lines_again == lines
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+
+
+def model_at(folder: Path, number: int) -> dict[str, torch.Tensor]:
+    """The trained weights of a checkpoint."""
+    checkpoints = Checkpoints(Folder(str(folder / "checkpoints")), 1)
+    name = checkpoints.names()[number]
+    path = next((folder / "checkpoints").glob(name.removesuffix(".json") + "-*.safetensors"))
+    tensors = checkpoints.get_tensors({"path": path.name, "sha256": Folder(str(path.parent)).sha256(path.name)[0]})
+    return {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
+
+
+def test_what_a_phase_freezes_does_not_move(undisturbed: Any) -> None:
+    folder, _, _ = undisturbed
+    first, end_of_head, end_of_last_four, end = (model_at(folder, number) for number in (0, 3, 7, 11))
+    backbone = [key for key in first if key.startswith("backbone.")]
+    assert all(torch.equal(first[key], end_of_head[key]) for key in backbone)
+    assert not torch.equal(first["head.dense0.weight"], end_of_head["head.dense0.weight"])
+    moved = {key.rpartition(".")[0] for key in backbone if not torch.equal(end_of_head[key], end_of_last_four[key])}
+    assert {"backbone.conv_head", "backbone.bn2"} <= moved
+    assert len(moved) == 4
+    assert not torch.equal(end_of_last_four["backbone.conv_stem.weight"], end["backbone.conv_stem.weight"])
+
+
+NO_DROPOUT = {"drop_rate": 0.0, "drop_path_rate": 0.0, "checkpoint_steps": 0}
+
+
+@pytest.mark.parametrize("model", [{"model": "test_vit"}, {"batch_norm": "frozen"}])
+def test_micro_batches_train_as_the_whole_batch(prepared: Path, tmp_path: Path, model: dict[str, Any]) -> None:
+    """The last batch of an epoch is shorter, and is cut into unequal parts."""
+    common = {**model, **NO_DROPOUT, "batch_size": 70, "epochs": 1, "optimizer": "sgd", "lr": 0.05}
+    whole, lines = fit(prepared, tmp_path / "whole", **common)
+    parts, lines_of_parts = fit(prepared, tmp_path / "parts", **common, micro_batch=16)
+    assert [line["ids"] for line in lines if "ids" in line] == [line["ids"] for line in lines_of_parts if "ids" in line]
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, atol=1e-5, rtol=1e-5)
+
+
+def test_a_phase_that_does_not_improve_stops_and_hands_on_its_best_weights(prepared: Path, tmp_path: Path) -> None:
+    """So high a rate makes the loss worse after the first epoch; so low a one leaves the weights as they are."""
+    phases = [{"epochs": 9, "lr": 20.0, "patience": 2}, {"epochs": 1, "lr": 1e-12}]
+    common = {**NO_DROPOUT, "model": "test_vit", "optimizer": "sgd", "momentum": 0.0, "schedule": "constant"}
+    _, lines = fit(prepared, tmp_path, **common, phases=phases, monitor="val_loss", grad_clip=0.01)
+    losses = [line["val_loss"] for line in epochs(lines) if line["phase"] == 0]
+    assert len(losses) < 9
+    best = losses.index(min(losses))
+    assert best == len(losses) - 3
+    assert epochs(lines)[-1]["val_loss"] == pytest.approx(losses[best], abs=1e-6)
+    assert abs(losses[-1] - losses[best]) > 1e-5
+
+
+def test_what_is_published_is_the_moving_average(prepared: Path, tmp_path: Path) -> None:
+    """Recomputed from the weights after each step: decay(t) = min(0.9, 1 - (1 + t)^(-2/3)), from t = 0, as in timm."""
+    config = {**NO_DROPOUT, "model": "test_vit", "epochs": 1, "ema": 0.9, "checkpoint_steps": 1}
+    found, _ = fit(prepared, tmp_path, **config)
+    steps = len(checkpoints_of(tmp_path)) - 1
+    start = fit_start(prepared, config)
+    average = {key: value.clone() for key, value in start.items()}
+    for number in range(steps):
+        decay = min(0.9, 1 - (1 + number) ** (-2 / 3))
+        for key, value in model_at(tmp_path, number).items():
+            average[key] = average[key] * decay + value * (1 - decay)
+    for key, value in average.items():
+        torch.testing.assert_close(found[key], value, atol=1e-6, rtol=1e-5)
+
+
+def fit_start(run: Path, changes: dict[str, Any]) -> dict[str, torch.Tensor]:
+    from tests.training.test_resume import SETTINGS
+    from training.model import build_detector
+
+    return dict(build_detector(build(TrainingConfig, {**SETTINGS, **changes}), read(run)).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"), [("none", (1.0, 1.0)), ([1.0, 3.0], (1.0, 3.0)), ("balanced", (100 / 160, 100 / 40))]
+)
+def test_class_weights(given: Any, weights: tuple[float, float]) -> None:
+    from training.inputs import RowGroup, Split
+
+    split = Split("train", (RowGroup("train-0", 0, 100),), {"real": 80, "ai": 20})
+    assert class_weights(build(TrainingConfig, {"class_weights": given}), split) == pytest.approx(weights)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"class_weights": [1.0]}, "two positive numbers"),
+        ({"micro_batch": 1}, "'micro_batch' must be 0"),
+        ({"unfreeze": 0}, "'unfreeze' must be"),
+        ({"phases": [{"epoch": 3}]}, r"phases\[0\].*did you mean 'epochs'"),
+        ({"phases": [{}, {"lr": 0.1, "lr_min": 0.2}]}, r"phases\[1\].*'lr_min'"),
+    ],
+)
+def test_phases_that_cannot_be_are_refused_by_name(values: dict[str, Any], message: str) -> None:
+    from pipeline.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=message):
+        build(TrainingConfig, values)

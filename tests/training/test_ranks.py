@@ -1,0 +1,155 @@
+"""Several processes on one run: the same batches, the same weights, stopped and continued together."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from tests.training.runs import sets, train
+from tests.training.test_inputs import read
+from training.loader import Batches, EpochRows
+
+pytestmark = pytest.mark.slow
+
+SETTINGS: dict[str, Any] = {
+    "model": "test_vit",
+    "batch_size": 60,
+    "optimizer": "sgd",
+    "lr": 0.05,
+    "checkpoint_steps": 1,
+}
+TIMEOUT = 240
+
+
+def command(run: Path, ranks: int, *options: str, **changes: Any) -> list[str]:
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"),
+        *("-m", "training.run", "--run-dir", str(run), *options, *sets(**{**SETTINGS, **changes})),
+    ]
+
+
+def start(run: Path, ranks: int, *options: str, **changes: Any) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command(run, ranks, *options, **changes), stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    return process.communicate(timeout=TIMEOUT)[1]
+
+
+def copy(prepared: Path, place: Path) -> Path:
+    return Path(shutil.copytree(prepared, place))
+
+
+def steps(run: Path) -> list[tuple[int, str]]:
+    lines = [json.loads(line) for line in (run / "logs" / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["ids"]) for line in lines if line["kind"] == "step"]
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_the_ranks_shares_are_the_batches_of_one(prepared: Path, world: int) -> None:
+    inputs = read(prepared)
+    whole = list(Batches(inputs, inputs.train, 33, 0, 2, seed=5).epoch(1, 2))
+    shares = [list(Batches(inputs, inputs.train, 33, 0, 2, seed=5, ranks=(r, world)).epoch(1, 2)) for r in range(world)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert list(chain(*(part.ids for part in parts))) == batch.ids
+        assert {part.total for part in parts} == {len(batch.ids)}
+        assert len({len(part.labels) for part in parts}) == 1
+        assert (sum(part.digest() for part in parts) - batch.digest()) % 2**64 == 0
+
+
+@pytest.mark.parametrize(("rows", "world", "length"), [(7, 2, 4), (1, 2, 2), (2, 4, 2), (9, 4, 3), (9, 1, 9)])
+def test_shares_are_equally_long_and_have_two_rows_at_least(rows: int, world: int, length: int) -> None:
+    shares = [EpochRows(list(range(100, 100 + rows)), 0, rank, world) for rank in range(world)]
+    assert [len(share) for share in shares] == [length] * world
+    assert list(chain(*(share[: share.counted] for share in shares))) == list(range(100, 100 + rows))
+
+
+def test_the_place_of_an_id_is_part_of_the_digest(prepared: Path) -> None:
+    inputs = read(prepared)
+    batch = next(Batches(inputs, inputs.train, 8, 0, 2, seed=5).epoch())
+    before = batch.digest()
+    batch.ids[0], batch.ids[1] = batch.ids[1], batch.ids[0]
+    assert batch.digest() != before
+    assert -(2**63) <= before < 2**63
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "test_vit", "micro_batch": 16, "grad_clip": 1.0},
+        {"model": "efficientnet_b1", "batch_norm": "frozen", "epochs": 1, "batch_size": 80},
+    ],
+)
+def test_two_ranks_train_the_weights_of_one(prepared: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """No dropout and no batch norm that learns: the rest is the order of float32 sums."""
+    runs = [copy(prepared, tmp_path / str(world)) for world in (1, 2)]
+    assert train(runs[0], **{**SETTINGS, **changes}) == 0
+    process = start(runs[1], 2, **changes)
+    shown = finish(process)
+    assert process.returncode == 0, shown
+    assert shown.count("model: bundle") == 1
+    assert steps(runs[0]) == steps(runs[1])
+    one, two = (load_file(run / "model" / "model.safetensors") for run in runs)
+    for key, value in one.items():
+        assert_close(two[key], value, atol=1e-5, rtol=1e-5)
+    assert [json.loads((run / "model" / "bundle.json").read_bytes())["ranks"] for run in runs] == [1, 2]
+
+
+def test_ranks_that_are_told_to_stop_continue_to_the_weights_of_an_undisturbed_run(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torchrun hands its SIGTERM on to the ranks; a single process goes on where they were."""
+    whole, stopped = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "stopped")
+    changes = {**SETTINGS, "epochs": 8}
+    assert train(whole, **changes) == 0
+    process = start(stopped, 2, epochs=8)
+    deadline = time.monotonic() + TIMEOUT
+    while not list((stopped / "logs").glob("checkpoints/*.json")):
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    shown = finish(process)
+    assert process.returncode != 0
+    assert shown.count("a checkpoint was written") == 1, shown
+    assert len(steps(stopped)) < len(steps(whole))
+    assert train(stopped, "--resume", **changes) == 0
+    assert "continuing at step" in capsys.readouterr().err
+    assert steps(stopped) == steps(whole)
+    one, two = (load_file(run / "model" / "model.safetensors") for run in (whole, stopped))
+    for key, value in one.items():
+        assert_close(two[key], value, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"unfreeze": "[nowhere]"}, "no module 'nowhere'"),
+        ({"lr": 1e30}, "not a finite number"),
+    ],
+)
+def test_what_is_wrong_for_all_ranks_is_said_once(
+    prepared: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    process = start(copy(prepared, tmp_path / "run"), 2, **changes)
+    shown = finish(process)
+    assert process.returncode != 0
+    assert shown.count(message) == 1, shown
+    assert "defect of Telltale" not in shown
+    assert not (tmp_path / "run" / "model").exists()
