@@ -11,10 +11,10 @@ STAMP := .venv/.installed
 BENCH_STAMP := .venv/.installed-bench
 SETUP_INPUTS := setup.cfg pyproject.toml constraints.txt scripts/setup scripts/find-python scripts/check-java
 RUN := runs/demo
-BENCHES := decoders variants statistics augment predict ingest_memory cluster_start hdfs_clients small_files scaling \
-	same_bytes rehearsal
+BENCHES := decoders variants statistics augment predict loader train ingest_memory cluster_start hdfs_clients small_files \
+	scaling same_bytes rehearsal
 
-.PHONY: help setup demo test lint format bench test-kill dist cluster cluster-down test-cluster test-cluster-full constraints clean
+.PHONY: help setup demo test lint format bench bench-loader bench-train test-kill dist cluster cluster-down test-cluster test-cluster-full constraints clean
 
 help:  ## Print these lines
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -55,6 +55,12 @@ format: $(STAMP)  ## Let ruff lay out the code and mend what it can
 
 bench: $(BENCH_STAMP)  ## Measure, side by side, what benchmarks/ promises (BENCHES="decoders predict" chooses)
 	@for bench in $(BENCHES); do echo "== benchmarks.$$bench"; python -m "benchmarks.$$bench"; done
+
+bench-loader: $(STAMP)  ## Our loader beside four others (two hours; makes them an environment)
+	@python -m benchmarks.loader
+
+bench-train: $(STAMP)  ## The trainer beside the bare model, on the CPU, and on a GPU if there is one
+	@python -m benchmarks.train
 
 test-kill: $(STAMP)  ## Kill the whole run at 20 random moments, and start it again each time
 	@pytest -m kill_full
