@@ -13,6 +13,7 @@ import torch
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
+import training.vit  # noqa: F401 -- makes a model of ours known to timm
 from pipeline.errors import ConfigError
 from training.config import TrainingConfig
 from training.head import build_head, calm
