@@ -11,8 +11,8 @@ STAMP := .venv/.installed
 BENCH_STAMP := .venv/.installed-bench
 SETUP_INPUTS := setup.cfg pyproject.toml constraints.txt scripts/setup scripts/find-python scripts/check-java
 RUN := runs/demo
-BENCHES := decoders variants statistics augment predict loader train ingest_memory cluster_start hdfs_clients small_files \
-	scaling same_bytes rehearsal
+BENCHES := decoders variants statistics augment predict shuffle loader train ingest_memory cluster_start hdfs_clients \
+	small_files scaling same_bytes rehearsal
 
 .PHONY: help setup demo test lint format bench bench-loader bench-train test-kill dist cluster cluster-down test-cluster test-cluster-full constraints clean
 

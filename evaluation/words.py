@@ -80,6 +80,11 @@ def notes(body: Mapping[str, Any]) -> list[str]:
             f"{', '.join(perfect)}: a range of 100 – 100 or 1 – 1 only says that no mistake was seen. After n groups "
             "without one, up to 3 in n may still be wrong."
         )
+    if not body["splits"].get("test", {}).get("n"):
+        found.append(
+            "There is no test split: of the sources that training met, no figure here is of pictures that training did "
+            "not choose by."
+        )
     if "val" in body["splits"]:
         found.append("val: training chose its epoch, temperature and threshold on it, so its figures flatter.")
     if "train" in body["splits"]:

@@ -17,6 +17,7 @@ from pipeline.errors import OutputExistsError
 from pipeline.manifest import FileEntry, file_entries, publish
 from pipeline.records import LABELS
 from pipeline.storage import Folder
+from training import vit
 from training.calibrate import fit_temperature, fit_threshold, operating_point
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainingConfig
@@ -202,7 +203,7 @@ class Work:
     def _architecture(self, detector: Detector, size: int) -> dict[str, Any]:
         return {
             "name": self._config.model,
-            "library": "timm",
+            "library": "telltale" if self._config.model in vit.__all__ else "timm",
             "outputs": self._config.outputs,
             "parameters": sum(parameter.numel() for parameter in detector.parameters()),
             "input": {"name": INPUT, "dtype": "uint8", "layout": "NHWC", "size": size},

@@ -93,6 +93,10 @@ def test_no_mistake_is_not_certainty() -> None:
     assert unseen(100) == pytest.approx(0.0295, abs=1e-4)
 
 
+def test_a_report_without_a_test_split_says_so() -> None:
+    assert notes(body(val=figures(0.9, 0.9)))[0].startswith("There is no test split")
+
+
 def test_notes_name_what_weakens_the_figures() -> None:
     found = notes(body(same=False, val=figures(0.9, 0.9), test=figures(0.9, 0.9, groups_drawn=3)))
     assert len(found) == 3

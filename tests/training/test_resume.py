@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ import torch
 
 from pipeline.cli import run_command
 from pipeline.config import build
-from pipeline.errors import DataError, OutputExistsError
+from pipeline.errors import DataError, OutputExistsError, SetupError, TelltaleError
 from pipeline.storage import Folder
 from tests.training.runs import SMALL, make_run, sets, train
 from tests.training.test_inputs import read
 from training.checkpoint import Checkpoints
 from training.config import TrainingConfig
 from training.device import choose, reproducible
-from training.loader import Batches
+from training.loader import Batch, Batches, EpochRows, ShardRows
 from training.logs import Logs
 from training.loop import Trainer
 from training.model import build_detector
@@ -102,6 +103,31 @@ def test_a_resume_at_any_step_is_the_undisturbed_run(
     again, lines_again = fit(prepared, tmp_path / "again", optimizer=optimizer)
     assert lines_again == lines
     assert all(torch.equal(value, again[key]) for key, value in weights.items())
+
+
+def test_a_run_whose_loader_process_died_continues_as_the_undisturbed_one(
+    finished: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is killed for real, at a batch of the second epoch; the rest of the run has another one."""
+    with monkeypatch.context() as patch:
+        patch.setattr("training.loader.ShardRows", Dying)
+        with pytest.raises(SetupError, match=r"loader process died.*--resume"):
+            train(fresh, workers=1, checkpoint_steps=1)
+    assert logged(fresh / "logs" / "metrics.jsonl")[-1]["step"] >= 5
+    assert train(fresh, "--resume", workers=1) == 0
+    assert (fresh / "model" / "bundle.json").read_bytes() == (finished / "model" / "bundle.json").read_bytes()
+    assert logged(fresh / "logs" / "metrics.jsonl") == logged(finished / "logs" / "metrics.jsonl")
+
+
+class Dying(ShardRows):
+    """Its process ends without a word at the third batch of the second epoch."""
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch | TelltaleError:
+        if isinstance(rows, EpochRows) and rows.epoch == 1:
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitems__(rows)
 
 
 def start(run: Path, **changes: Any) -> subprocess.Popen[str]:
