@@ -18,7 +18,8 @@ __all__ = ["DEATHS", "Context", "more_workers_than_cores", "start_worker"]
 
 DEATHS: Final = ("DataLoader worker", "Pin memory thread")
 """How torch's messages begin when a worker has died: the thread goes with it."""
-_PRELOADED: Final = {"training.loader": None}  # one server forks for all loaders, and heeds the last list it was given
+# One server forks for all loaders, and heeds the last list it was given.
+_PRELOADED: Final = {"training._own_group": None, "training.loader": None}
 
 
 def start_worker(number: int) -> None:

@@ -152,9 +152,10 @@ class TrainingConfig(Phase):
         label_smoothing: s makes of a target y the target y (1 - s) + s / 2, as torch's cross-entropy does.
         drop_rate, drop_path_rate: dropout before timm's head, stochastic depth.
         grad_clip: largest norm of the gradient; 0: no clipping.
-        ema: decay a step of the moving average of the weights, which is what is validated and published; 0: none.
-        batch_norm: train: as torch does; frozen: statistics and weights stay those of the start; sync: statistics over
-            all ranks, on GPUs.
+        ema: decay a step of the moving average of the weights, which is what is validated and published; it begins anew
+            with each phase. 0: none.
+        batch_norm: of the backbone. train: as torch does; frozen: statistics and weights stay those of the start; sync:
+            statistics over all ranks, on GPUs.
         monitor: the metric of which the best epoch is published, and that early stopping follows.
         seed: of weights, order, dropout and augmentation.
         shuffle_row_groups: rows are shuffled within windows of so many row groups (about 256 rows each), the row
@@ -239,8 +240,18 @@ class TrainingConfig(Phase):
         common = {item.name: getattr(self, item.name) for item in fields(Phase)}
         if not self.phases:
             return (Phase(**common),)
-        plain = {key: as_dict(value) if isinstance(value, Plateau) else value for key, value in common.items()}
-        return tuple(build(Phase, {**plain, **given}, f"phases[{at}]") for at, given in enumerate(self.phases))
+        return tuple(build(Phase, _completed(given, common), f"phases[{at}]") for at, given in enumerate(self.phases))
+
+
+def _completed(given: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    """A phase's keys, and of the run's those that it does not say; of its two ways to warm up it may say either."""
+    rest = {key: as_dict(value) if isinstance(value, Plateau) else value for key, value in common.items()}
+    if given.keys() & {"warmup_epochs", "warmup_steps"}:
+        del rest["warmup_epochs"], rest["warmup_steps"]
+    found = {**rest, **given}
+    if isinstance(given.get("plateau"), dict):
+        found["plateau"] = {**rest["plateau"], **given["plateau"]}
+    return found
 
 
 def result_fields(config: TrainingConfig) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def weighted_modules(backbone: nn.Module) -> list[str]:
     return [
         name
         for name, module in backbone.named_modules()
-        if module not in own and next(module.parameters(recurse=False), None) is not None
+        if name and module not in own and next(module.parameters(recurse=False), None) is not None
     ]
 
 
@@ -70,7 +70,10 @@ def _chosen(detector: Detector, phase: Phase) -> Iterator[nn.Module]:
     if isinstance(phase.unfreeze, list):
         names = phase.unfreeze
     elif isinstance(phase.unfreeze, int):
-        names = weighted_modules(detector.backbone)[-phase.unfreeze :]
+        names = weighted_modules(detector.backbone)
+        if phase.unfreeze > len(names):
+            raise ConfigError(f"'unfreeze': {phase.unfreeze}, but the model has {len(names)} modules with weights")
+        names = names[-phase.unfreeze :]
     for name in names:
         yield _module(detector.backbone, name)
 
@@ -87,5 +90,7 @@ def _module(backbone: nn.Module, name: str) -> nn.Module:
 def _timm_head(backbone: nn.Module) -> list[nn.Module]:
     """timm's classifier and the modules inside; nothing where a head of ours stands behind the backbone."""
     find: Any = getattr(backbone, "get_classifier", None)
-    head = find() if find is not None else None
-    return list(head.modules()) if isinstance(head, nn.Module) and next(head.parameters(), None) is not None else []
+    found = find() if find is not None else None
+    heads = found if isinstance(found, tuple) else (found,)  # a distilled transformer has two
+    modules = [module for head in heads if isinstance(head, nn.Module) for module in head.modules()]
+    return modules if any(next(module.parameters(), None) is not None for module in modules) else []

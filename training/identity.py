@@ -78,7 +78,17 @@ def _initial(config: TrainingConfig) -> Any:
 def _libraries() -> dict[str, str]:
     """The libraries that set the model's bits."""
     return library_versions(
-        "numpy", "onnx", "onnxscript", "safetensors", "scikit-learn", "scipy", "simplejpeg", "timm", "torch"
+        "numpy",
+        "onnx",
+        "onnxscript",
+        "pillow",
+        "safetensors",
+        "scikit-learn",
+        "scipy",
+        "simplejpeg",
+        "timm",
+        "torch",
+        "torchvision",
     )
 
 

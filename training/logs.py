@@ -7,7 +7,8 @@ anything: a run without it would make the same bundle.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+from pipeline.errors import StorageError
 from pipeline.records import LABELS
 from pipeline.storage import Folder, local_path
 from training.curves import draw_curves
@@ -56,8 +58,9 @@ class Logs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
-        self._board.close()
+        with self._told():
+            self._stream.close()
+            self._board.close()
 
     def step(self, values: Mapping[str, Any]) -> None:
         """Log a step: at least `step`, `epoch`, `loss`, `lr`."""
@@ -92,11 +95,23 @@ class Logs:
 
     def flush(self) -> None:
         """Hand what was logged to the operating system."""
-        self._stream.flush()
-        self._board.flush()
+        with self._told():
+            self._stream.flush()
+            self._board.flush()
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(line) + "\n")
+        with self._told():
+            self._stream.write(json.dumps(line) + "\n")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{self._folder.locate(METRICS)}: cannot be written ({error.strerror}): free some space, then continue "
+                "with --resume."
+            ) from error
 
     def _lines(self) -> list[dict[str, Any]]:
         if not self._folder.is_file(METRICS):

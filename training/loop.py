@@ -34,7 +34,7 @@ from training.signals import Signals
 from training.step import Stepper
 from training.validation import metrics_of, validation_logits
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "explained"]
 
 _GPU_FLUSH = 20  # steps between two looks at the losses, each of which waits for the GPU
 
@@ -125,12 +125,14 @@ class Trainer:
             TelltaleError, KeyboardInterrupt: stopped by a signal; a checkpoint was written first.
         """
         at = self._at
-        with _explained_memory(self._config):
+        with explained(self._config):
             while (next_epoch := position(self._plan, at.history, self._config.monitor)) is not None:
                 stepper = self._begin(next_epoch)
                 self._train_epoch(stepper, next_epoch, logs)
                 self._validate(stepper, next_epoch, logs)
                 self._save(stepper)
+                self._signals.agree()
+                self._signals.stop_if_received(f"after epoch {self.epochs}")
         if at.best is None:
             raise DataError("no epoch was trained: set training.epochs to at least 1")
         self._load(self._checkpoints.get_tensors(at.best["tensors"]))
@@ -200,7 +202,8 @@ class Trainer:
         amp = " or set amp to bf16 or none," if self._compute.amp is torch.float16 else ""
         error = DataError(
             f"{what} is not a finite number: lower training.lr (now {self._plan[self._at.phase].lr}),{amp} add "
-            "warmup_epochs, or set grad_clip to 1. The last checkpoint is from before and stays good."
+            "warmup_epochs, or set grad_clip to 1, and start anew with --overwrite. The last checkpoint holds finite "
+            "weights, but they may have grown too large already."
         )
         return self._ranks.common(error)
 
@@ -215,7 +218,7 @@ class Trainer:
 
     def _validate(self, stepper: Stepper, where: Position, logs: Logs | None) -> None:
         at, epoch = self._at, where.epoch + 1
-        for model in {self.detector, stepper.average}:  # each rank's batch norm has seen its own share
+        for model in dict.fromkeys((self.detector, stepper.average)):  # each rank's batch norm has seen its own share
             self._ranks.as_rank_0(model.buffers())
         try:
             logits, labels = validation_logits(
@@ -262,6 +265,9 @@ class Trainer:
     def _save(self, stepper: Stepper) -> None:
         at = self._at
         self._saved = at.step
+        weights = [value for value in self.detector.state_dict().values() if value.is_floating_point()]
+        if not all(bool(torch.isfinite(value).all()) for value in weights):
+            raise self._not_finite(f"a weight after step {at.step}")
         if not self._ranks.leads:
             return
         state = {
@@ -283,11 +289,22 @@ def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
 
 
 @contextmanager
-def _explained_memory(config: TrainingConfig) -> Iterator[None]:
+def explained(config: TrainingConfig) -> Iterator[None]:
+    """Inside, what torch cannot do on this machine is told with the setting to change.
+
+    Raises:
+        SetupError: the GPU is out of memory, or nothing can be compiled.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise SetupError(
             f"the GPU is out of memory: set training.micro_batch to a part of the batch (batch_size is "
             f"{config.batch_size}), amp to bf16, or use a smaller model, then start anew with --overwrite."
+        ) from error
+    except RuntimeError as error:
+        if type(error).__name__ not in ("BackendCompilerFailed", "InductorError"):
+            raise
+        raise SetupError(
+            f"compile: true needs a compiler that works here ({str(error).partition(chr(10))[0]}). Set compile=false."
         ) from error

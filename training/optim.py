@@ -27,7 +27,9 @@ def make_optimizer(detector: Detector, config: TrainingConfig, lr: float) -> tor
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
         momentum = config.momentum
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+        # Fused, a first step that the scaler of fp16 skips leaves the momentum with whatever its memory held.
+        fused = config.amp != "fp16"
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=lr, fused=True)
 

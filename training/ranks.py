@@ -99,11 +99,24 @@ class Ranks:
         return result
 
     def alike(self, work: Callable[[], T]) -> T:
-        """What `work` returns, which every rank does in the same way; if it fails, rank 0 alone shows it."""
+        """What `work` returns, which every rank does in the same way; of those that fail the first shows why.
+
+        Raises:
+            TelltaleError: one of the ranks failed, and so do all.
+        """
+        result: T | None = None
+        failure: TelltaleError | None = None
         try:
-            return work()
+            result = work()
         except TelltaleError as error:
-            raise self.common(error) from error
+            failure = error
+        failures = self.gather(failure)
+        first = next((rank for rank, found in enumerate(failures) if found is not None), None)
+        if first is None:
+            return result  # type: ignore[return-value]
+        if failure is not None and first == self.rank:
+            raise failure
+        raise SystemExit(failures[first].exit_code)
 
     def common(self, error: BaseException, code: int = 1) -> BaseException:
         """An error that all ranks raise at the same place, as this rank should raise it: rank 0 alone shows it."""

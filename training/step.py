@@ -54,6 +54,7 @@ class Stepper:
         ranks: Ranks,
         weights: tuple[float, float],
     ) -> None:
+        detector.zero_grad(set_to_none=True)  # of what an earlier phase trained: it would count in the clipped norm
         freeze(detector, phase, config.batch_norm)
         self._detector, self._config, self._compute, self._ranks = detector, config, compute, ranks
         self._weights = weights
@@ -129,7 +130,7 @@ class Stepper:
 
     def _wrapped(self) -> nn.Module:
         """What the pictures go through: compiled if asked for, its gradients averaged over the ranks."""
-        compiled: Any = torch.compile(self._detector) if self._config.compile else self._detector
+        compiled: Any = torch.compile(self._detector, dynamic=False) if self._config.compile else self._detector
         if self._ranks.world == 1:
             return compiled
         return DistributedDataParallel(compiled)

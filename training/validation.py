@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ def validation_logits(
     ranks = ranks or Ranks()
     detector.eval()
     found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-    with torch.inference_mode():
+    with _true_float32(device), torch.inference_mode():
         for batch in on_device(batches.epoch(), device):
             counted = len(batch.ids)
             logits = detector(batch.pixels).cpu().numpy()[:counted]
@@ -50,6 +52,17 @@ def validation_logits(
         np.concatenate([logits for logits, _ in every]).astype(np.float64),
         np.concatenate([labels for _, labels in every]).astype(np.float64),
     )
+
+
+@contextmanager
+def _true_float32(device: torch.device) -> Iterator[None]:
+    """Serving computes in float32; a GPU's convolutions would take TF32 for it, of 10 bits."""
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = before and device.type != "cuda"
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def metrics_of(logits: Floats, labels: Floats) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.bundle import MANIFEST, MODEL_ONNX, MODEL_SAFETENSORS, probability, read_bundle
 from pipeline.cli import say
-from pipeline.errors import OutputExistsError
+from pipeline.errors import OutputExistsError, SetupError
 from pipeline.manifest import FileEntry, file_entries, publish
 from pipeline.records import LABELS
 from pipeline.storage import Folder
@@ -27,7 +27,7 @@ from training.identity import difference, is_done
 from training.inputs import Inputs
 from training.loader import Batches
 from training.logs import Logs
-from training.loop import Trainer
+from training.loop import Trainer, explained
 from training.model import Detector, build_detector, join_batch_norm
 from training.ranks import Ranks, joined
 from training.signals import Signals
@@ -67,11 +67,15 @@ class Work:
                 return
             ranks.by_rank_0(lambda: self._settle_checkpoints(resume, overwrite, update))
             checkpoint = self._checkpoints.latest() if self._checkpoints.names() else None
+            if len(set(ranks.gather(checkpoint and checkpoint.state["tensors"]["sha256"]))) > 1:
+                error = SetupError(f"{self._logs}: the ranks see different checkpoints: all must see the same folder.")
+                raise ranks.common(error)
             compute = choose(self._config, checkpoint.state["threads"] if checkpoint else None)
             with reproducible(compute):
                 detector, val, best = self._train(checkpoint, compute, ranks)
                 if ranks.leads:
-                    self._finish(detector, val, best, compute, ranks.world)
+                    with explained(self._config):
+                        self._finish(detector, val, best, compute, ranks.world)
                 ranks.gather(None)  # the others wait for the bundle, or torchrun would take them for lost
 
     def _done(self, overwrite: bool, update: bool) -> bool:
@@ -101,21 +105,28 @@ class Work:
                 ranks.say(f"continuing at step {trainer.step}")
             with Logs(self._logs, trainer.step, trainer.epochs) if ranks.leads else nullcontext() as logs:
                 best = trainer.fit(logs)
-        return trainer.detector, self._batches(compute, Ranks())[1], best
+        at_once = config.micro_batch or -(-config.batch_size // ranks.world)  # what the device has had before
+        return trainer.detector, self._val(compute, Ranks(), at_once), best
 
     def _batches(self, compute: Compute, ranks: Ranks) -> tuple[Batches, Batches]:
         config, inputs = self._config, self._inputs
-        common: dict[str, Any] = {
-            "batch_size": config.batch_size,
-            "workers": compute.workers,
-            "window": config.shuffle_row_groups,
-            "pin_memory": compute.device.type == "cuda",
-            "ranks": (ranks.rank, ranks.world),
-        }
-        return (
-            Batches(inputs, inputs.train, seed=config.seed, robust=config.robust, **common),
-            Batches(inputs, inputs.val, **{**common, "window": 1}),
+        train = Batches(
+            inputs,
+            inputs.train,
+            config.batch_size,
+            compute.workers,
+            config.shuffle_row_groups,
+            seed=config.seed,
+            pin_memory=compute.device.type == "cuda",
+            robust=config.robust,
+            ranks=(ranks.rank, ranks.world),
         )
+        return train, self._val(compute, ranks, config.micro_batch * ranks.world or config.batch_size)
+
+    def _val(self, compute: Compute, ranks: Ranks, batch_size: int) -> Batches:
+        inputs, pin = self._inputs, compute.device.type == "cuda"
+        shares = (ranks.rank, ranks.world)
+        return Batches(inputs, inputs.val, batch_size, compute.workers, 1, pin_memory=pin, ranks=shares)
 
     def _settle_checkpoints(self, resume: bool, overwrite: bool, update: bool) -> None:
         """Leave those checkpoints that the run goes on from, or none, or refuse."""

@@ -76,9 +76,14 @@ def test_named_modules_learn_with_all_that_is_in_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unfreeze", "message"), [(["blocks.33"], "no module 'blocks.33': did you mean blocks.3"), ([""], "no module ''")]
+    ("unfreeze", "message"),
+    [
+        (["blocks.33"], "no module 'blocks.33': did you mean blocks.3"),
+        ([""], "no module ''"),
+        (1000, r"'unfreeze': 1000, but the model has \d+ modules"),
+    ],
 )
-def test_a_module_that_is_not_there_is_refused_with_the_nearest(unfreeze: list[str], message: str) -> None:
+def test_a_module_that_is_not_there_is_refused_with_the_nearest(unfreeze: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         frozen(detector(), unfreeze)
 

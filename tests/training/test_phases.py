@@ -23,6 +23,7 @@ EVERYTHING: dict[str, Any] = {
         {"epochs": 1, "unfreeze": "head", "lr": 0.003},
         {"epochs": 1, "unfreeze": 4, "schedule": "plateau", "plateau": {"patience": 1}, "lr": 0.001, "patience": 1},
         {"epochs": 1, "warmup_steps": 2, "lr": 0.0005},
+        {"epochs": 1, "unfreeze": "head", "lr": 0.0001},  # what it freezes has gradients from the phase before
     ],
     "batch_size": 64,
     "micro_batch": 24,
@@ -48,16 +49,16 @@ def epochs(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_a_run_goes_through_its_phases(undisturbed: Any) -> None:
     folder, _, lines = undisturbed
-    assert [line["phase"] for line in epochs(lines)] == [0, 1, 2]
-    assert len(checkpoints_of(folder)) == 3 * (3 + 1)
-    assert [line["lr"] for line in lines if line["kind"] == "step"][-3:-1] == [0.00025, 0.0005]
+    assert [line["phase"] for line in epochs(lines)] == [0, 1, 2, 3]
+    assert len(checkpoints_of(folder)) == 4 * (3 + 1)
+    assert [line["lr"] for line in lines if line["kind"] == "step"][6:8] == [0.00025, 0.0005]
 
 
-@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("number", range(15))
 def test_a_resume_in_any_phase_is_the_undisturbed_run(
     undisturbed: Any, prepared: Path, tmp_path: Path, number: int
 ) -> None:
-    """Numbers 2, 6 and 10 are after an epoch's last step, 3 and 7 between two phases."""
+    """Numbers 2, 6, 10 and 14 are after an epoch's last step, 3, 7 and 11 between two phases."""
     folder, weights, lines = undisturbed
     shutil.copytree(folder, tmp_path / "again")
     for name in checkpoints_of(folder)[number + 1 :]:

@@ -161,11 +161,16 @@ def test_a_killed_run_continued_gives_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
-def test_a_run_that_is_told_to_stop_writes_a_checkpoint_first(fresh: Path, number: signal.Signals, code: int) -> None:
-    process = start(fresh, epochs=1000)
+@pytest.mark.parametrize(
+    ("number", "code", "workers"), [(signal.SIGTERM, 1, 0), (signal.SIGINT, 130, 0), (signal.SIGTERM, 1, 2)]
+)
+def test_a_run_that_is_told_to_stop_writes_a_checkpoint_first(
+    fresh: Path, number: signal.Signals, code: int, workers: int
+) -> None:
+    """The signal goes to the whole process group, as torchrun, batch systems and terminals send it."""
+    process = start(fresh, epochs=1000, workers=workers)
     wait_for_checkpoint(fresh, process)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     shown = process.communicate(timeout=60)[1]
     assert process.returncode == code, shown
     assert "Traceback" not in shown
