@@ -6,6 +6,7 @@ from typing import Final
 
 from torch import nn
 
+import training.vit  # noqa: F401 -- makes a model of ours known to timm
 from pipeline.config import load
 from spark_jobs.ingest_config import IngestConfig
 from tests.conftest import ROOT
