@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks._common import table, write_result
+from training.compare_cost import cost_of
 
 RECIPES: Final = {"plain": "configs/faces.yaml", "robust": "configs/recipes/efficientnet_b1_robust.yaml"}
 FIGURES: Final = {"auc": "AUC", "tpr_at_1pct_fpr": "TPR at 1 % FPR", "tpr_at_0_5pct_fpr": "TPR at 0.5 % FPR"}
@@ -38,10 +39,11 @@ def run(config: str, place: Path, given: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
-def hours(place: Path) -> float:
-    """What the steps of training took."""
+def hours(place: Path) -> str:
+    """What the steps of training took, as `training.compare` counts it."""
     lines = [json.loads(line) for line in (place / "logs" / "metrics.jsonl").read_text().splitlines()]
-    return sum(line["seconds"] for line in lines if line["kind"] == "step") / 3600
+    cost = cost_of(lines)
+    return "unknown" if cost is None or cost.hours is None else f"{cost.hours:.2f}"
 
 
 def cell(figures: Mapping[str, Any], name: str) -> str:
@@ -82,7 +84,7 @@ def main() -> None:
     for name, config in RECIPES.items():
         place = Path(given.runs).resolve() / name
         lines += rows(run(config, place, given), name)
-        notes.append(f"- {name}: `{config}`, {hours(place):.2f} hours of training steps")
+        notes.append(f"- {name}: `{config}`, {hours(place)} hours of training steps")
     lines.sort(key=lambda line: line[0] not in ("test", "ood"))
     head = ["on", "recipe", "real", "AI", *FIGURES.values()]
     packages = ["torch", "timm", "simplejpeg"]

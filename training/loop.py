@@ -31,7 +31,7 @@ from training.progress import Progress
 from training.ranks import Ranks
 from training.schedule import Position, best_of, learning_rate, position
 from training.signals import Signals
-from training.step import Stepper
+from training.step import Stepper, below
 from training.validation import metrics_of, validation_logits
 
 __all__ = ["Trainer", "explained"]
@@ -106,7 +106,7 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         state, tensors = checkpoint.state, checkpoint.tensors
-        self._load(_below(tensors, "model."))
+        self._load(below(tensors, "model."))
         self._at = _At(**state["at"])
         self._saved = self._at.step
         if self._at.phase >= 0:
@@ -282,10 +282,6 @@ class Trainer:
 
     def _load(self, tensors: dict[str, torch.Tensor]) -> None:
         self.detector.load_state_dict(tensors)
-
-
-def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 @contextmanager

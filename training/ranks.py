@@ -54,10 +54,6 @@ class Ranks:
         if self.leads:
             cli.say(text)
 
-    def share(self, count: int) -> slice:
-        """The part of `count` things that is this rank's; the parts differ by one at most."""
-        return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
-
     def sums(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, element by element: float64 or int64 (wrapping), on the CPU."""
         if self.world > 1:

@@ -23,6 +23,7 @@ from pipeline.storage import Folder, is_remote
 from training.config import SECTION, TrainingConfig
 from training.identity import identity_of, is_done
 from training.inputs import read_inputs
+from training.places import add_input_options, place_of
 
 __all__ = ["main"]
 
@@ -46,9 +47,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m training.run", description="Train a detector on shards; write a model bundle."
     )
     add_config_options(parser)
-    parser.add_argument("--run-dir", metavar="DIR", help="has shards/ and stats.json, gets model/ and logs/")
-    parser.add_argument("--shards", metavar="DIR", help="what augment wrote (default: shards/ of the run folder)")
-    parser.add_argument("--stats", metavar="FILE", help="the statistics (default: stats.json of the run folder)")
+    add_input_options(parser, "has shards/ and stats.json, gets model/ and logs/")
     parser.add_argument("--output", metavar="DIR", help="the bundle (default: model/ of the run folder)")
     parser.add_argument("--logs", metavar="DIR", help="logs and checkpoints (default: logs/ beside the bundle)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
@@ -57,14 +56,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _places(args: argparse.Namespace) -> _Places:
-    run = Folder(args.run_dir) if args.run_dir else None
-    found: dict[str, str] = {}
-    for key, name in (("shards", "shards"), ("stats", "stats.json"), ("output", "model")):
-        given = getattr(args, key)
-        if given is None and run is None:
-            raise UsageError(f"--{key} is missing: give it, or --run-dir with a run's folder.")
-        found[key] = given if given is not None else run.locate(name)  # type: ignore[union-attr]
-    logs = args.logs or (run.locate("logs") if run else Folder(found["output"]).locate("../logs"))
+    names = {"shards": "shards", "stats": "stats.json", "output": "model"}
+    found = {key: place_of(args, key, name) for key, name in names.items()}
+    beside = Folder(args.run_dir).locate("logs") if args.run_dir else Folder(found["output"]).locate("../logs")
+    logs = args.logs or beside
     if is_remote(logs):
         raise UsageError(
             f"{logs}: logs and checkpoints grow line by line, so they belong on a local disk. "

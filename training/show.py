@@ -25,9 +25,10 @@ from pipeline.config import load
 from pipeline.errors import TelltaleError, UsageError
 from pipeline.parquet import read_row_group
 from pipeline.records import LABELS
-from pipeline.storage import Folder, split_uri
+from pipeline.storage import split_uri
 from training.config import SECTION, TrainingConfig
 from training.inputs import Inputs, read_inputs
+from training.places import add_input_options, place_of
 
 __all__ = ["main"]
 
@@ -60,9 +61,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m training.show", description="Draw training pictures as stored and as each epoch sees them."
     )
     add_config_options(parser)
-    parser.add_argument("--run-dir", metavar="DIR", help="has shards/ and stats.json")
-    parser.add_argument("--shards", metavar="DIR", help="what augment wrote (default: shards/ of the run folder)")
-    parser.add_argument("--stats", metavar="FILE", help="the statistics (default: stats.json of the run folder)")
+    add_input_options(parser, "has shards/ and stats.json")
     parser.add_argument("--output", metavar="FILE", required=True, help="the grid, a PNG; one of that name is replaced")
     parser.add_argument("--rows", metavar="N", type=int, default=8, help="pictures (default: 8)")
     parser.add_argument("--epochs", metavar="K", type=int, default=4, help="epochs from the first on (default: 4)")
@@ -73,14 +72,8 @@ def _inputs(args: argparse.Namespace, config: TrainingConfig) -> Inputs:
     for key in ("rows", "epochs"):
         if getattr(args, key) < 1:
             raise UsageError(f"--{key} must be at least 1, got {getattr(args, key)}.")
-    run = Folder(args.run_dir) if args.run_dir else None
-    places: list[str] = []
-    for key, name in (("shards", "shards"), ("stats", "stats.json")):
-        given = getattr(args, key)
-        if given is None and run is None:
-            raise UsageError(f"--{key} is missing: give it, or --run-dir with a run's folder.")
-        places.append(given if given is not None else run.locate(name))  # type: ignore[union-attr]
-    return read_inputs(places[0], places[1], config.check_shards, config.cache_gb)
+    shards, stats = place_of(args, "shards", "shards"), place_of(args, "stats", "stats.json")
+    return read_inputs(shards, stats, config.check_shards, config.cache_gb)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from training.model import Detector
 from training.optim import losses_of, make_optimizer
 from training.ranks import Ranks
 
-__all__ = ["Stepper"]
+__all__ = ["Stepper", "below"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -116,10 +116,10 @@ class Stepper:
         """Go on from what `tensors` and `scale` gave."""
         self._scaler.load_state_dict(scale)
         if self._average is not None:
-            self._average.module.load_state_dict(_below(tensors, "average."))
+            self._average.module.load_state_dict(below(tensors, "average."))
         state: dict[int, Tensors] = {}
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        for name, value in _below(tensors, "optimizer.").items():
+        for name, value in below(tensors, "optimizer.").items():
             number, _, key = name.partition(".")
             like = parameters[int(number)]
             if value.shape == like.shape:  # in the parameter's memory layout, as the optimiser made it
@@ -167,5 +167,6 @@ def _seed(seed: int, step: int, rank: int, part: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
+def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

@@ -22,9 +22,9 @@ pytestmark = [
 ]
 
 
-def trained(prepared: Path, place: Path, *options: str, **changes: Any) -> Path:
-    run = place if options else Path(shutil.copytree(prepared, place))
-    assert train(run, *options, **{"device": "cuda", "epochs": 2, "lr": 0.001, **changes}) == 0
+def trained(prepared: Path, place: Path, **changes: Any) -> Path:
+    run = Path(shutil.copytree(prepared, place))
+    assert train(run, **{"device": "cuda", "epochs": 2, "lr": 0.001, **changes}) == 0
     return run
 
 
