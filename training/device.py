@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 
-from pipeline.cli import say
 from pipeline.errors import SetupError
 from training.config import TrainingConfig
 from training.ranks import local_rank
 
-__all__ = ["Compute", "choose", "reproducible"]
+__all__ = ["Compute", "choose", "device_of", "reproducible"]
 
 _SWITCHES: Any = torch.utils.deterministic  # a module whose switches are properties, unknown to type checkers
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,27 +40,33 @@ class Compute:
     workers: int
 
 
-def choose(config: TrainingConfig, recorded_threads: int | None = None) -> Compute:
-    """Decide what the configuration leaves open.
-
-    Args:
-        config: device, threads, amp, workers.
-        recorded_threads: of the checkpoint that the run continues: it goes on with that number, so that its losses
-            stay those of a run that was never interrupted, unless the configuration names a number.
+def device_of(config: TrainingConfig) -> torch.device:
+    """What this rank computes on.
 
     Raises:
-        SetupError: a GPU is asked for and there is none.
+        SetupError: a GPU is asked for, or needed, and there is none.
     """
-    cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     if on_gpu and not torch.cuda.is_available():
         raise SetupError("device: cuda, but torch sees no GPU here: check the driver, or give --set device=auto")
-    if config.amp != "none" and not on_gpu:
-        say(f"amp: {config.amp} is for a GPU; this run is on the CPU, in float32.")
     if config.batch_norm == "sync" and not on_gpu:
         raise SetupError("batch_norm: sync needs GPUs: torch has it for no CPU. Set it to train or frozen.")
+    return torch.device("cuda", _gpu()) if on_gpu else torch.device("cpu")
+
+
+def choose(config: TrainingConfig, device: torch.device, recorded_threads: int | None = None) -> Compute:
+    """Decide what the configuration leaves open.
+
+    Args:
+        config: threads, amp, workers.
+        device: this rank's.
+        recorded_threads: of the checkpoint that the run continues: it goes on with that number, so that its losses
+            stay those of a run that was never interrupted, unless the configuration names a number.
+    """
+    cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    on_gpu = device.type == "cuda"
     return Compute(
-        device=torch.device("cuda", _gpu()) if on_gpu else torch.device("cpu"),
+        device=device,
         threads=config.threads or recorded_threads or cores,
         amp=_AMP.get(config.amp) if on_gpu else None,
         workers=(min(8, max(1, cores - 1)) if on_gpu else 0) if config.workers == "auto" else config.workers,

@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from pipeline import cli
 from pipeline.errors import SetupError, TelltaleError
+from training.said_once import silent
 
 __all__ = ["Ranks", "joined", "local_rank"]
 
@@ -112,11 +113,11 @@ class Ranks:
             return result  # type: ignore[return-value]
         if failure is not None and first == self.rank:
             raise failure
-        raise SystemExit(failures[first].exit_code)
+        raise silent(failures[first].exit_code)
 
     def common(self, error: BaseException, code: int = 1) -> BaseException:
         """An error that all ranks raise at the same place, as this rank should raise it: rank 0 alone shows it."""
-        return error if self.leads else SystemExit(error.exit_code if isinstance(error, TelltaleError) else code)
+        return error if self.leads else silent(error.exit_code if isinstance(error, TelltaleError) else code)
 
     def as_rank_0(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every rank the values that rank 0 has."""

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pipeline.cli import add_config_options, add_output_options, run_command, say
 from pipeline.config import load
-from pipeline.errors import TelltaleError, UsageError
+from pipeline.errors import UsageError
 from pipeline.storage import Folder, is_remote
 from training.config import SECTION, TrainingConfig
 from training.identity import identity_of, is_done
 from training.inputs import read_inputs
 from training.places import add_input_options, place_of
+from training.said_once import said_once
 
 __all__ = ["main"]
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Torch's threads spin while they wait; beside any other work on the same cores that made a step four times as
     # long. Read once, when torch is first imported, which is why nothing above imports it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with _said_once():
+    with said_once():
         config = load(TrainingConfig, args.config, args.sets, section=SECTION)
         places = _places(args)
         inputs = read_inputs(places.shards, places.stats, config.check_shards and _RANK == 0, config.cache_gb)
@@ -87,17 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Work(config, inputs, identity, places.output, places.logs).run(args.resume, args.overwrite, args.update)
     return 0
-
-
-@contextmanager
-def _said_once() -> Iterator[None]:
-    """What is wrong with settings and inputs is wrong for every rank alike: rank 0 says it."""
-    try:
-        yield
-    except TelltaleError as error:
-        if _RANK == 0:
-            raise
-        raise SystemExit(error.exit_code) from error
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from training import vit
 from training.calibrate import fit_temperature, fit_threshold, operating_point
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainingConfig
-from training.device import Compute, choose, reproducible
+from training.device import Compute, choose, device_of, reproducible
 from training.export import INPUT, OPSET, OUTPUT, check_onnx, to_onnx
 from training.identity import difference, is_done
 from training.inputs import Inputs
@@ -30,6 +30,7 @@ from training.logs import Logs
 from training.loop import Trainer, explained
 from training.model import Detector, build_detector, join_batch_norm
 from training.ranks import Ranks, joined
+from training.said_once import said_once
 from training.signals import Signals
 from training.validation import validation_logits
 
@@ -62,7 +63,9 @@ class Work:
         Raises:
             OutputExistsError: there are checkpoints of an unfinished run that may not be continued or dropped.
         """
-        with joined(choose(self._config).device) as ranks:
+        with said_once():
+            device = device_of(self._config)
+        with joined(device) as ranks:
             if ranks.world > 1 and ranks.by_rank_0(lambda: self._done(overwrite, update)):
                 return
             ranks.by_rank_0(lambda: self._settle_checkpoints(resume, overwrite, update))
@@ -70,7 +73,7 @@ class Work:
             if len(set(ranks.gather(checkpoint and checkpoint.state["tensors"]["sha256"]))) > 1:
                 error = SetupError(f"{self._logs}: the ranks see different checkpoints: all must see the same folder.")
                 raise ranks.common(error)
-            compute = choose(self._config, checkpoint.state["threads"] if checkpoint else None)
+            compute = choose(self._config, device, checkpoint.state["threads"] if checkpoint else None)
             with reproducible(compute):
                 detector, val, best = self._train(checkpoint, compute, ranks)
                 if ranks.leads:
@@ -94,6 +97,8 @@ class Work:
         if config.batch_norm == "sync":
             join_batch_norm(detector)
         train, val = self._batches(compute, ranks)
+        if config.amp != "none" and compute.amp is None:
+            ranks.say(f"amp: {config.amp} is for a GPU; this run is on the CPU, in float32.")
         ranks.say(
             f"training {config.model} on {train.rows} rows, {val.rows} for validation; {ranks.world} x "
             f"{compute.device.type}, {compute.threads} threads, {compute.workers} loader processes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,11 @@ import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from pipeline.errors import SetupError
 from tests.training.runs import sets, train
 from tests.training.test_inputs import read
 from training.loader import Batches, EpochRows
+from training.said_once import said_once
 
 pytestmark = pytest.mark.slow
 
@@ -153,3 +156,24 @@ def test_what_is_wrong_for_all_ranks_is_said_once(
     assert shown.count(message) == 1, shown
     assert "defect of Telltale" not in shown
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_what_is_wrong_for_one_rank_alone_is_said_by_it(prepared: Path, tmp_path: Path) -> None:
+    """Rank 1 never joins: rank 0 would wait for it, and torchrun ends rank 0."""
+    run = copy(prepared, tmp_path / "run")
+    words = [*("-m", "training.run", "--run-dir", str(run)), *sets(**SETTINGS), "--set"]
+    script = f"exec {shlex.join([sys.executable, *words])} lr=$((1 - 2 * RANK))"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    process = subprocess.run(
+        [*launcher, "bash", "-c", script], stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False
+    )
+    assert process.returncode != 0
+    assert process.stderr.count("'lr': input should be greater than 0") == 1, process.stderr
+
+
+def test_a_message_that_nobody_can_be_asked_about_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SetupError, match="broken"), said_once():
+        raise SetupError("broken")

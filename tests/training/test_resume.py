@@ -33,6 +33,7 @@ from training.model import build_detector
 from training.run import main
 from training.signals import Signals
 
+CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
     **SMALL,
     "pretrained": False,
@@ -46,7 +47,10 @@ SETTINGS: dict[str, Any] = {
 def fit(run: Path, folder: Path, **changes: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """Train without exporting, from the newest checkpoint in `folder` on; (weights, logged lines without times)."""
     config, inputs = build(TrainingConfig, {**SETTINGS, **changes}), read(run)
-    compute, checkpoints = choose(config), Checkpoints(Folder(str(folder / "checkpoints")), config.checkpoints_kept)
+    compute, checkpoints = (
+        choose(config, CPU),
+        Checkpoints(Folder(str(folder / "checkpoints")), config.checkpoints_kept),
+    )
     train_batches = Batches(inputs, inputs.train, config.batch_size, 0, config.shuffle_row_groups, config.seed)
     val = Batches(inputs, inputs.val, config.batch_size, 0, 1)
     with reproducible(compute), Signals() as signals:
@@ -249,7 +253,7 @@ def test_a_resume_without_checkpoints_starts_at_the_first_step(fresh: Path) -> N
 
 
 def test_a_resume_uses_the_recorded_number_of_threads() -> None:
-    config = build(TrainingConfig, {"device": "cpu"})
-    assert choose(config, recorded_threads=7).threads == 7
-    assert choose(config).threads == len(os.sched_getaffinity(0))
-    assert choose(build(TrainingConfig, {"device": "cpu", "threads": 3}), recorded_threads=7).threads == 3
+    config = build(TrainingConfig, {})
+    assert choose(config, CPU, recorded_threads=7).threads == 7
+    assert choose(config, CPU).threads == len(os.sched_getaffinity(0))
+    assert choose(build(TrainingConfig, {"threads": 3}), CPU, recorded_threads=7).threads == 3
