@@ -61,7 +61,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `gpu` where there is no CUDA device, and `shared` where ../shared is absent."""
+    """Skip what is marked `gpu` where there is no CUDA device, and `shared` where ../shared is absent.
+
+    Test processes take whole files in the order given here: those with slow tests first, or the last of them would run
+    alone at the end.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow and not item.nodeid.startswith(_CLUSTER_TESTS))
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu and not _has_cuda():
         for item in on_gpu:

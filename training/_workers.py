@@ -5,7 +5,9 @@ This module must not know what they load.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import multiprocessing
 import signal
 import warnings
 from collections.abc import Iterator
@@ -19,12 +21,23 @@ __all__ = ["DEATHS", "Context", "more_workers_than_cores", "start_worker"]
 DEATHS: Final = ("DataLoader worker", "Pin memory thread")
 """How torch's messages begin when a worker has died: the thread goes with it."""
 # One server forks for all loaders, and heeds the last list it was given.
-_PRELOADED: Final = {"training._own_group": None, "training.loader": None}
+_PRELOADED: Final = {"training._ignores_sigterm": None, "training.loader": None}
 
 
 def start_worker(number: int) -> None:
-    """Ctrl-C goes to the whole process group; the trainer decides what happens then, not its loaders."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A signal may go to every process of a run; the trainer decides what happens then, not its loaders."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """The trainer ends with an epoch half read: multiprocessing would send SIGTERM and wait."""
+    workers = [child for child in multiprocessing.active_children() if child.daemon]
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises when a worker was killed
+    for worker in workers:
+        worker.kill()
 
 
 @contextmanager

@@ -34,6 +34,7 @@ MONITORS: Final = {"val_auc": 1, "val_accuracy": 1, "val_loss": -1}
 """The metrics that best weights, early stopping and plateaus may follow: 1 more is better, -1 less is."""
 _NEUTRAL: Final = ("pretrained", "workers", "checkpoint_steps", "checkpoints_kept", "check_shards", "cache_gb")
 """Fields that a bundle does not carry: they change no bit of it (`pretrained` is recorded by name or hash)."""
+_WARM_UP: Final = {"warmup_epochs", "warmup_steps"}  # two ways to say one thing
 
 Monitor = Literal["val_auc", "val_accuracy", "val_loss"]
 
@@ -223,7 +224,15 @@ class TrainingConfig(Phase):
         weights = self.class_weights
         if isinstance(weights, list) and (len(weights) != 2 or min(weights) <= 0):
             raise ConfigError("'class_weights' must be none, balanced, or two positive numbers: of real, and of AI")
+        for key in self._unheeded():
+            raise ConfigError(f"'{key}' is without effect: every one of 'phases' has its own. Change it there.")
         _ = self.plan  # tells of bad phases now
+
+    def _unheeded(self) -> list[str]:
+        """What is set for phases that do not say otherwise, where every one does."""
+        default = Phase()
+        changed = [item.name for item in fields(Phase) if getattr(self, item.name) != getattr(default, item.name)]
+        return [key for key in changed if self.phases and all(_says(given, key) for given in self.phases)]
 
     @property
     def outputs(self) -> int:
@@ -243,12 +252,15 @@ class TrainingConfig(Phase):
         return tuple(build(Phase, _completed(given, common), f"phases[{at}]") for at, given in enumerate(self.phases))
 
 
+def _says(given: dict[str, Any], key: str) -> bool:
+    """Whether a phase leaves nothing of the run's key; a plateau's keys come one by one."""
+    return key != "plateau" and bool(given.keys() & (_WARM_UP if key in _WARM_UP else {key}))
+
+
 def _completed(given: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
     """A phase's keys, and of the run's those that it does not say; of its two ways to warm up it may say either."""
     rest = {key: as_dict(value) if isinstance(value, Plateau) else value for key, value in common.items()}
-    if given.keys() & {"warmup_epochs", "warmup_steps"}:
-        del rest["warmup_epochs"], rest["warmup_steps"]
-    found = {**rest, **given}
+    found = {**{key: value for key, value in rest.items() if not _says(given, key)}, **given}
     if isinstance(given.get("plateau"), dict):
         found["plateau"] = {**rest["plateau"], **given["plateau"]}
     return found

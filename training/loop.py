@@ -89,6 +89,8 @@ class Trainer:
         self._pending: list[tuple[dict[str, Any], torch.Tensor]] = []
         self._stepper: Stepper | None = None
         self._saved = 0  # the step of the last checkpoint
+        most = 1 if compute.device.type == "cpu" else _GPU_FLUSH
+        self._look_every = min(most, config.checkpoint_steps or most)
         self._mark = 0.0  # when the last step ended
         for phase in self._plan:  # an impossible one is told now, not when its turn comes
             self._ranks.alike(lambda phase=phase: freeze(self.detector, phase, config.batch_norm))  # type: ignore[misc]
@@ -164,7 +166,7 @@ class Trainer:
                 if logs is not None and not self._at.step:
                     logs.pictures(batch.pixels)
                 self._train_step(stepper, batch, where)
-                if len(self._pending) >= (1 if self._compute.device.type == "cpu" else _GPU_FLUSH):
+                if len(self._pending) >= self._look_every:
                     self._flush(logs, progress)
                     self._maybe_save(stepper, logs)
             self._flush(logs, progress)

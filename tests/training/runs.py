@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import signal
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +53,29 @@ def sets(**changes: Any) -> list[str]:
 def train(run: Path, *options: str, **changes: Any) -> int:
     """`python -m training.run` on a run folder, in this process; errors are raised."""
     return main(["--run-dir", str(run), *options, *sets(**changes)])
+
+
+def stop_soon(run: Path, arguments: Sequence[str]) -> None:
+    """Train in this process, which gets a SIGTERM as soon as the log is open: it stops after the first step or two.
+
+    Raises:
+        TelltaleError: saying that the run was stopped.
+    """
+
+    def tell() -> None:
+        deadline = time.monotonic() + 120
+        while not (run / "logs" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # should it come late, the test is to fail, not to die
+    teller = threading.Thread(target=tell)
+    teller.start()
+    try:
+        main(arguments)
+    finally:
+        teller.join()
+        signal.signal(signal.SIGTERM, before)
 
 
 def make_run(

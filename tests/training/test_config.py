@@ -23,6 +23,8 @@ from training.config import SECTION, TrainingConfig, result_fields
         ({"optimizer": "lion"}, "'optimizer'"),
         ({"warmup_epochs": 1.0, "warmup_steps": 5}, "give one of them"),
         ({"lr": 0.001, "lr_min": 0.1}, "'lr_min' .* is above 'lr'"),
+        ({"epochs": 3, "phases": [{"epochs": 1}, {"epochs": 2}]}, "'epochs' is without effect"),
+        ({"warmup_steps": 3, "phases": [{"warmup_epochs": 1}]}, "'warmup_steps' is without effect"),
         ({"workers": -1}, "'workers'"),
         ({"workers": "many"}, "'workers'"),
         ({"pretrained": ""}, "'pretrained' is empty"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.runs import train
+from pipeline.errors import SetupError, TelltaleError
+from tests.training.runs import sets, stop_soon, train
 from tests.training.test_inputs import read
 from training.loader import Batches
 from training.prefetch import on_device
@@ -20,11 +22,12 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees"),
 ]
+DEVICE = "cuda"
 
 
 def trained(prepared: Path, place: Path, **changes: Any) -> Path:
     run = Path(shutil.copytree(prepared, place))
-    assert train(run, **{"device": "cuda", "epochs": 2, "lr": 0.001, **changes}) == 0
+    assert train(run, **{"device": DEVICE, "epochs": 2, "lr": 0.001, **changes}) == 0
     return run
 
 
@@ -46,12 +49,34 @@ def test_batches_arrive_unchanged_and_in_order(prepared: Path) -> None:
         assert torch.equal(theirs.labels.cpu(), mine.labels)
 
 
-@pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])
+TOLERANCE = {"none": 1e-4, "bf16": 0.03, "fp16": 0.03}
+"""Of a loss; training/README.md states it."""
+
+
+@pytest.mark.parametrize("amp", TOLERANCE)
+def test_a_resumed_run_sees_the_samples_of_an_undisturbed_one_and_their_losses_agree(
+    prepared: Path, tmp_path: Path, amp: str
+) -> None:
+    settings = {"device": DEVICE, "epochs": 4, "lr": 0.001, "amp": amp, "grad_clip": 1.0, "checkpoint_steps": 1}
+    whole = trained(prepared, tmp_path / "whole", **settings)
+    stopped = Path(shutil.copytree(prepared, tmp_path / "stopped"))
+    with pytest.raises(TelltaleError, match="stopped by SIGTERM"):
+        stop_soon(stopped, ["--run-dir", str(stopped), *sets(**settings)])
+    assert len(steps(stopped)) < len(steps(whole))
+    assert train(stopped, "--resume", **settings) == 0
+    agree(steps(whole), steps(stopped), amp)
+
+
+def agree(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], amp: str) -> None:
+    assert [line["ids"] for line in first] == [line["ids"] for line in second]
+    losses = [[line["loss"] for line in lines] for lines in (first, second)]
+    np.testing.assert_allclose(*losses, rtol=0, atol=TOLERANCE[amp])
+
+
+@pytest.mark.parametrize("amp", TOLERANCE)
 def test_two_runs_see_the_same_samples_and_their_losses_agree(prepared: Path, tmp_path: Path, amp: str) -> None:
     first, second = (steps(trained(prepared, tmp_path / name, amp=amp, grad_clip=1.0)) for name in ("a", "b"))
-    assert [line["ids"] for line in first] == [line["ids"] for line in second]
-    tolerance = 1e-4 if amp == "none" else 0.03
-    np.testing.assert_allclose([s["loss"] for s in first], [s["loss"] for s in second], atol=tolerance)
+    agree(first, second, amp)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +93,6 @@ def test_a_gpu_s_bundle_is_published_and_agrees_with_onnx(
 
 
 def test_a_setting_that_needs_too_much_memory_is_told(prepared: Path, tmp_path: Path) -> None:
-    from pipeline.errors import SetupError
-
     free = torch.cuda.mem_get_info()[0]
     held = torch.empty(free - 64 * 2**20, dtype=torch.uint8, device="cuda")
     with pytest.raises(SetupError, match=r"out of memory: set training\.micro_batch"):

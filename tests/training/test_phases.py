@@ -17,7 +17,10 @@ from training.checkpoint import Checkpoints
 from training.config import TrainingConfig
 from training.optim import class_weights
 
+UNSAID: dict[str, Any] = {"epochs": 10, "lr": 3e-4}
+"""Every phase has its own."""
 EVERYTHING: dict[str, Any] = {
+    **UNSAID,
     "head": [{"dense": 16, "l2": 0.01}, {"batch_norm": True}, {"dropout": 0.5}],
     "phases": [
         {"epochs": 1, "unfreeze": "head", "lr": 0.003},
@@ -107,7 +110,7 @@ def test_a_phase_that_does_not_improve_stops_and_hands_on_its_best_weights(prepa
     """So high a rate makes the loss worse after the first epoch; so low a one leaves the weights as they are."""
     phases = [{"epochs": 9, "lr": 20.0, "patience": 2}, {"epochs": 1, "lr": 1e-12}]
     common = {**NO_DROPOUT, "model": "test_vit", "optimizer": "sgd", "momentum": 0.0, "schedule": "constant"}
-    _, lines = fit(prepared, tmp_path, **common, phases=phases, monitor="val_loss", grad_clip=0.01)
+    _, lines = fit(prepared, tmp_path, **common, **UNSAID, phases=phases, monitor="val_loss", grad_clip=0.01)
     losses = [line["val_loss"] for line in epochs(lines) if line["phase"] == 0]
     assert len(losses) < 9
     best = losses.index(min(losses))

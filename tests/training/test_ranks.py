@@ -113,16 +113,11 @@ def test_two_ranks_train_the_weights_of_one(prepared: Path, tmp_path: Path, chan
     assert [json.loads((run / "model" / "bundle.json").read_bytes())["ranks"] for run in runs] == [1, 2]
 
 
-def test_ranks_that_are_told_to_stop_continue_to_the_weights_of_an_undisturbed_run(
-    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """torchrun hands its SIGTERM on to the ranks; a single process goes on where they were."""
-    whole, stopped = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "stopped")
-    changes = {**SETTINGS, "epochs": 8}
-    assert train(whole, **changes) == 0
-    process = start(stopped, 2, epochs=8)
+def stop_at_a_checkpoint(run: Path, **changes: Any) -> None:
+    """Start two ranks and end them by a SIGTERM to torchrun, which hands it on."""
+    process = start(run, 2, **changes)
     deadline = time.monotonic() + TIMEOUT
-    while not list((stopped / "logs").glob("checkpoints/*.json")):
+    while not list((run / "logs").glob("checkpoints/*.json")):
         assert process.poll() is None, finish(process)
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -130,6 +125,15 @@ def test_ranks_that_are_told_to_stop_continue_to_the_weights_of_an_undisturbed_r
     shown = finish(process)
     assert process.returncode != 0
     assert shown.count("a checkpoint was written") == 1, shown
+
+
+def test_a_single_process_continues_where_ranks_were_stopped(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, stopped = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "stopped")
+    changes = {**SETTINGS, "epochs": 8}
+    assert train(whole, **changes) == 0
+    stop_at_a_checkpoint(stopped, epochs=8)
     assert len(steps(stopped)) < len(steps(whole))
     assert train(stopped, "--resume", **changes) == 0
     assert "continuing at step" in capsys.readouterr().err
@@ -137,6 +141,21 @@ def test_ranks_that_are_told_to_stop_continue_to_the_weights_of_an_undisturbed_r
     one, two = (load_file(run / "model" / "model.safetensors") for run in (whole, stopped))
     for key, value in one.items():
         assert_close(two[key], value, atol=1e-5, rtol=1e-5)
+
+
+def test_two_ranks_that_were_stopped_continue_to_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
+    """Also where each rank's batch norm and moving average have seen its own share, and its dropout draws its own."""
+    whole, stopped = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "stopped")
+    changes = {"model": "test_efficientnet", "epochs": 6, "ema": 0.9, "drop_rate": 0.5, "micro_batch": 16}
+    stop_at_a_checkpoint(stopped, **changes)
+    for run in (whole, stopped):
+        process = start(run, 2, "--resume", **changes)
+        shown = finish(process)
+        assert process.returncode == 0, shown
+        assert ("continuing at step" in shown) == (run == stopped)
+    assert steps(stopped) == steps(whole)
+    for name in ("bundle.json", "model.onnx", "model.safetensors"):
+        assert (stopped / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +13,7 @@ from detection.model import load as load_bundle
 from pipeline.config import read_yaml
 from pipeline.errors import TelltaleError
 from tests.training.recipes import RECIPES, path_of, training_of
-from tests.training.runs import make_run
+from tests.training.runs import make_run, stop_soon
 from tests.training.test_inputs import read
 from training.model import build_detector
 from training.run import main
@@ -29,39 +24,15 @@ def smaller(recipe: str) -> list[str]:
     phases = [{**phase, "epochs": 1} for phase in read_yaml(path_of(recipe))["training"].get("phases", [])]
     sets = {
         "pretrained": "false",
-        "epochs": 1,
         "batch_size": 8,
         "warmup_steps": 0,
         "threads": 1,
         "workers": 0,
         "device": "cpu",
         "checkpoint_steps": 0,
-        **({"phases": json.dumps(phases)} if phases else {}),
+        **({"phases": json.dumps(phases)} if phases else {"epochs": 1}),
     }
     return [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
-
-
-def stop_soon(run: Path, arguments: Sequence[str]) -> None:
-    """Train in this process, which gets a SIGTERM as soon as the log is open: it stops after the first step or two.
-
-    Raises:
-        TelltaleError: saying that the run was stopped.
-    """
-
-    def tell() -> None:
-        deadline = time.monotonic() + 120
-        while not (run / "logs" / "metrics.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # should it come late, the test is to fail, not to die
-    teller = threading.Thread(target=tell)
-    teller.start()
-    try:
-        main(arguments)
-    finally:
-        teller.join()
-        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -47,10 +48,8 @@ SETTINGS: dict[str, Any] = {
 def fit(run: Path, folder: Path, **changes: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """Train without exporting, from the newest checkpoint in `folder` on; (weights, logged lines without times)."""
     config, inputs = build(TrainingConfig, {**SETTINGS, **changes}), read(run)
-    compute, checkpoints = (
-        choose(config, CPU),
-        Checkpoints(Folder(str(folder / "checkpoints")), config.checkpoints_kept),
-    )
+    compute = choose(config, CPU)
+    checkpoints = Checkpoints(Folder(str(folder / "checkpoints")), config.checkpoints_kept)
     train_batches = Batches(inputs, inputs.train, config.batch_size, 0, config.shuffle_row_groups, config.seed)
     val = Batches(inputs, inputs.val, config.batch_size, 0, 1)
     with reproducible(compute), Signals() as signals:
@@ -166,21 +165,26 @@ def test_a_killed_run_continued_gives_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code", "workers"), [(signal.SIGTERM, 1, 0), (signal.SIGINT, 130, 0), (signal.SIGTERM, 1, 2)]
+    ("number", "code", "workers"),
+    [(signal.SIGTERM, 1, 0), (signal.SIGINT, 130, 0), (signal.SIGTERM, 1, 2), (signal.SIGINT, 130, 2)],
 )
 def test_a_run_that_is_told_to_stop_writes_a_checkpoint_first(
     fresh: Path, number: signal.Signals, code: int, workers: int
 ) -> None:
-    """The signal goes to the whole process group, as torchrun, batch systems and terminals send it."""
+    """The signal goes to every process of the run, as batch systems and service managers send it."""
     process = start(fresh, epochs=1000, workers=workers)
     wait_for_checkpoint(fresh, process)
-    os.killpg(process.pid, number)
+    everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    assert len(everyone) > workers
+    for one in everyone:
+        one.send_signal(number)
     shown = process.communicate(timeout=60)[1]
     assert process.returncode == code, shown
     assert "Traceback" not in shown
     steps = [line["step"] for line in logged(fresh / "logs" / "metrics.jsonl")]
     last = max((fresh / "logs" / "checkpoints").glob("*.json"))
     assert json.loads(last.read_bytes())["at"]["step"] == steps[-1]
+    assert psutil.wait_procs(everyone, timeout=30)[1] == []
 
 
 class _Unfinished:
