@@ -1,4 +1,4 @@
-"""`python -m training.compare`: real runs side by side, what may be compared, and how sure the best is."""
+"""`python -m training.compare`: real runs side by side, what may be compared, and what is told of the others."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ from pipeline.manifest import publish
 from pipeline.storage import Folder
 from tests.datasets import make_dataset
 from tests.evaluation.test_report_html import Page
+from tests.training.compared import cells
 from tests.training.runs import make_run, train
-from training.compare import as_json, as_markdown, main
-from training.compare_cost import Cost, cost_of
-from training.compare_page import plot_of, render
-from training.compare_runs import MEASURES, Evaluation, Figure, Row, Unusable, read_runs
-from training.compare_table import leader, make_table, marks, ordered, verdict
+from training.compare import main
+from training.compare_cost import Cost
+from training.compare_runs import read_runs
 
-AUC, ECE = MEASURES[0], next(measure for measure in MEASURES if measure.key == "ece")
-OURS = Evaluation(None, '{"seed":0}')
 Compare = Callable[..., tuple[int, str, str]]
 
 
@@ -72,35 +69,6 @@ def compare(capsys: pytest.CaptureFixture[str]) -> Compare:
         return code, out, err
 
     return call
-
-
-def cells(out: str) -> dict[str, dict[str, str]]:
-    """The Markdown table: by run and column."""
-    lines = [line for line in out.splitlines() if line.startswith("|")]
-    titles, _, *rows = [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    return {row[0]: dict(zip(titles, row, strict=True)) for row in rows}
-
-
-def row(run: str, auc: tuple[float, float | None, float | None] | None = None, **changes: Any) -> Row:
-    """A made-up row; `auc` is (value, low, high) on test."""
-    values: dict[str, Any] = {
-        "model": "resnet50",
-        "dataset": "d" * 64,
-        "device": "cpu",
-        "parameters": 23_510_081,
-        "best_epoch": 3,
-        "epochs": 5,
-        "val_auc": 0.97,
-        "onnx_bytes": 94_000_000,
-        "cost": Cost(80_000, 1.5, 14.8),
-        "figures": {"test_auc": Figure(*auc)} if auc else {},
-        "evaluation": OURS if auc else None,
-    }
-    return Row(run, **{**values, **changes})
-
-
-def shown(*rows: Row) -> str:
-    return as_markdown(make_table(rows, []))
 
 
 def test_the_table_says_what_bundle_report_and_logs_say(runs: Path, compare: Compare) -> None:
@@ -300,38 +268,6 @@ def test_hours_are_the_sum_of_the_steps(runs: Path) -> None:
     assert found.cost.hours == pytest.approx(seconds / 3600)
 
 
-def steps(*times: float, epoch: int = 1, pictures: int = 32) -> list[dict[str, Any]]:
-    return [{"kind": "step", "epoch": epoch, "time": time, "pictures": pictures} for time in times]
-
-
-VALIDATED = [*steps(0, 2, 4), {"kind": "epoch", "epoch": 1}, *steps(1000, 1002, 1004, epoch=2)]
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        ([], None),
-        ([{"kind": "epoch", "epoch": 1}], None),
-        ([{**step, "seconds": 4.0} for step in steps(0, 9000, 0, 5)], Cost(128, 128 / 8 / 3600, 8.0)),
-        (steps(0, 2, 4, 6), Cost(128, 128 / 16 / 3600, 16.0)),
-        (steps(0, 2, 4, 3600, 3602), Cost(160, 160 / 16 / 3600, 16.0)),  # stopped and resumed
-        (steps(0, 2, 32, 34), Cost(128, 128 / (96 / 34) / 3600, 96 / 34)),  # a slow step is no pause
-        (steps(0, 100, 600, 700), Cost(128, 128 / (96 / 700) / 3600, 96 / 700)),  # nor is one of a slow model
-        (steps(100, 102, 50, 52), Cost(128, 128 / 16 / 3600, 16.0)),  # resumed where the clock is behind
-        (VALIDATED, Cost(192, 192 / 16 / 3600, 16.0)),  # validation is no training
-        (steps(5), Cost(32, None, None)),
-        ([{"kind": "step", "epoch": 1, "pictures": 8}] * 3, Cost(24, None, None)),  # without times
-    ],
-)
-def test_cost_is_that_of_training_steps(lines: list[dict[str, Any]], expected: Cost | None) -> None:
-    found = cost_of(lines)
-    if expected is None or found is None:
-        assert found is expected
-        return
-    assert found.pictures == expected.pictures
-    assert (found.hours, found.rate) == (pytest.approx(expected.hours), pytest.approx(expected.rate))
-
-
 def test_a_bundle_without_logs_has_dashes_for_its_cost(mine: Path, compare: Compare) -> None:
     shutil.rmtree(mine / "one/logs")
     _, out, _ = compare(mine / "one")
@@ -339,108 +275,6 @@ def test_a_bundle_without_logs_has_dashes_for_its_cost(mine: Path, compare: Comp
     assert [line[title] for title in ("pictures", "hours", "pictures/s")] == ["–"] * 3
     assert line["best epoch"].endswith(" / –")
     assert "what training took is not known" in out
-
-
-def test_rows_are_ordered_by_test_auc_then_validation_auc_then_name() -> None:
-    rows = [
-        row("no report, worse", val_auc=0.8),
-        row("b", (0.9, 0.8, 1.0)),
-        row("no report, better", val_auc=0.9),
-        row("a", (0.9, 0.8, 1.0)),
-        row("best", (0.95, 0.9, 1.0)),
-        row("nothing", val_auc=None),
-    ]
-    names = [item.run for item in ordered(rows)]
-    assert names == ["best", "a", "b", "no report, better", "no report, worse", "nothing"]
-
-
-@pytest.mark.parametrize(
-    ("figures", "expected"),
-    [
-        ({"a": (0.95, 0.94, 0.96), "b": (0.92, 0.91, 0.93)}, "a"),
-        ({"a": (0.92, 0.91, 0.93), "b": (0.95, 0.94, 0.96)}, "b"),
-        ({"a": (0.95, 0.93, 0.97), "b": (0.92, 0.90, 0.94)}, None),  # overlap
-        ({"a": (0.95, 0.93, 0.97), "b": (0.92, 0.90, 0.93)}, None),  # touch
-        ({"a": (0.95, 0.94, 0.96), "b": (0.92, 0.91, 0.93), "c": (0.91, 0.85, 0.97)}, None),  # the third one might be
-        ({"a": (1.0, 1.0, 1.0), "b": (0.92, 0.91, 0.93)}, None),  # no width: nothing is known of how sure it is
-        ({"a": (0.95, None, None), "b": (0.92, 0.91, 0.93)}, None),
-        ({"a": (0.95, 0.94, 0.96), "b": (0.92, None, None)}, None),
-        ({"a": (0.95, 0.94, 0.96)}, None),  # nothing to compare with
-        ({}, None),
-    ],
-)
-def test_a_best_value_needs_an_interval_of_its_own(figures: dict[str, Any], expected: str | None) -> None:
-    assert leader([row(run, auc) for run, auc in figures.items()], AUC) == expected
-
-
-def test_of_errors_the_smallest_is_best() -> None:
-    rows = [row("a", figures={"ece": Figure(0.02, 0.01, 0.03)}), row("b", figures={"ece": Figure(0.09, 0.08, 0.10)})]
-    assert leader(rows, ECE) == "a"
-
-
-def test_the_best_is_bold_and_nothing_else() -> None:
-    table = cells(shown(row("a", (0.95, 0.94, 0.96)), row("b", (0.92, 0.91, 0.93)), row("c")))
-    assert table["a"]["test AUC"] == "**0.9500 [0.9400, 0.9600]**"
-    assert [value for line in table.values() for value in line.values() if "**" in value] == [table["a"]["test AUC"]]
-
-
-def test_each_group_has_its_own_best() -> None:
-    elsewhere: dict[str, Any] = {"dataset": "e" * 64}
-    rows = [
-        row("a", (0.95, 0.94, 0.96)),
-        row("b", (0.92, 0.91, 0.93)),
-        row("c", (0.85, 0.84, 0.86), **elsewhere),
-        row("d", (0.82, 0.81, 0.83), **elsewhere),
-        row("e", (0.99, 0.98, 0.995), evaluation=Evaluation(None, '{"seed":1}')),  # alone in its way
-    ]
-    table = cells(shown(*rows))
-    assert {run for run, line in table.items() if "**" in line["test AUC"]} == {"a", "c"}
-    assert {run: line["data"] for run, line in table.items()} == {"e": "A1", "a": "A2", "b": "A2", "c": "B2", "d": "B2"}
-
-
-def test_a_run_without_a_report_has_the_letter_of_its_dataset_alone() -> None:
-    rows = [row("a", (0.9, 0.8, 1.0)), row("b", (0.9, 0.8, 1.0), evaluation=Evaluation("f" * 64, "{}")), row("c")]
-    assert marks(rows)[0] == {"a": "A1", "b": "A2", "c": "A"}
-
-
-def test_more_datasets_than_letters_have_marks_of_their_own() -> None:
-    found, _ = marks([row(str(number), dataset=f"{number:064}") for number in range(60)])
-    assert (found["25"], found["26"], found["52"]) == ("Z", "AA", "BA")
-    assert len(set(found.values())) == 60
-
-
-A, B, WIDE = (0.95, 0.94, 0.96), (0.92, 0.91, 0.93), (0.92, 0.90, 0.95)
-
-
-@pytest.mark.parametrize(
-    ("rows", "title", "sentence"),
-    [
-        ([row("a", A), row("b", B)], "a is ahead", "0.9500 [0.9400, 0.9600]; no other run’s interval overlaps"),
-        ([row("a", A), row("b", WIDE)], "No run is clearly ahead", "its interval overlaps that of b: these pictures"),
-        ([row("a", (1, 1, 1)), row("b", B)], "No run is clearly ahead", "has no width"),
-        ([row("a", A), row("b", (0.9, None, None))], "No run is clearly ahead", "not every test AUC has an interval"),
-        ([row("a", A), row("b")], "Only a has test figures", "none to compare it with"),
-        ([row("a")], "No test figures yet", "the notes say what to do"),
-        ([row("a", A), row("b", B, dataset="e" * 64)], "Different data: no ranking", "the same mark in the column"),
-    ],
-)
-def test_the_verdict_claims_no_more_than_the_intervals_do(rows: list[Row], title: str, sentence: str) -> None:
-    found = verdict(rows)
-    assert found.title == title
-    assert sentence in found.sentence
-
-
-def test_different_devices_are_told() -> None:
-    assert "different devices (cpu, cuda): hours and rates do not compare" in shown(row("a"), row("b", device="cuda"))
-    assert "different devices" not in shown(row("a"), row("b"))
-
-
-def test_numbers_are_written_for_people() -> None:
-    line = cells(shown(row("a"), row("b", parameters=21_400, cost=Cost(12, 0.0001, 3.0))))
-    assert line["a"]["parameters"] == "23.51 M"
-    assert (line["a"]["pictures"], line["a"]["hours"], line["a"]["pictures/s"]) == ("80,000", "1.50", "14.8")
-    assert (line["b"]["parameters"], line["b"]["hours"]) == ("21.4 k", "< 0.01")
-    assert cells(shown(row("a", cost=Cost(1, 1.0, 3642.7))))["a"]["pictures/s"] == "3,643"
 
 
 def test_a_run_given_twice_is_shown_once_and_equal_names_are_told_apart(mine: Path, compare: Compare) -> None:
@@ -455,11 +289,6 @@ def test_names_cannot_break_the_table(mine: Path, compare: Compare) -> None:
     _, out, _ = compare(odd)
     assert list(cells(out)) == ["a\\|b\ufffd[2J\ufffd\\*\\*c\\*\\*"]
     assert "\x1b" not in out
-
-
-def page_of(*rows: Row, unusable: tuple[Unusable, ...] = ()) -> tuple[Page, str]:
-    html = render(make_table(rows, unusable)).decode()
-    return Page(html), html
 
 
 def test_the_page_is_written_and_sound(runs: Path, tmp_path: Path, compare: Compare) -> None:
@@ -483,56 +312,6 @@ def test_the_page_is_written_and_sound(runs: Path, tmp_path: Path, compare: Comp
         for value in line.values():
             assert value.strip("*").split(" [")[0] in text
     assert "no such folder" in text
-
-
-def test_names_cannot_change_the_page() -> None:
-    evil = "<script>alert(1)</script>\"><img src=x onerror=alert('1')>"
-    rows = [row(evil, A, model=evil, remarks=(evil,)), row("b", B, dataset="e" * 64)]
-    page, html = page_of(*rows, unusable=(Unusable(evil, evil),))
-    assert page.all("script") == page.all("img") == []
-    assert page.unbalanced == page.open == []
-    assert "".join(page.text).count(evil) >= 5
-    assert "<script" not in html
-
-
-def test_the_page_bears_runs_without_figures() -> None:
-    page, _ = page_of(row("a", parameters=None, best_epoch=None, epochs=None, val_auc=None, cost=None))
-    assert page.all("svg") == []
-    assert page.unbalanced == page.open == []
-
-
-def test_the_best_is_marked_on_the_page() -> None:
-    page, _ = page_of(row("a", A), row("b", B))
-    assert [attributes["class"] for attributes in page.all("td")].count("best") == 1
-
-
-def test_the_plot_places_every_auc_on_one_axis() -> None:
-    ood = {"test_auc": Figure(*A), "ood_auc": Figure(0.83, 0.81, 0.86)}
-    plot = plot_of([row("a", figures=ood), row("b", B), row("c"), row("d", figures={"ood_auc": Figure(1.0)})])
-    assert plot is not None
-    assert [text for _, text in plot.ticks] == ["0.8", "0.9", "1"]
-    assert [[mark.split for mark in marks] for marks in plot.rows] == [["test", "ood"], ["test"], [], ["ood"]]
-    places = dict(zip((0.8, 0.9, 1.0), (place for place, _ in plot.ticks), strict=True))
-    for mark, figure in zip(plot.rows[0], ood.values(), strict=True):
-        assert figure.low is not None
-        share = (figure.value - 0.8) / 0.2
-        assert mark.at == pytest.approx(places[0.8] + share * (places[1.0] - places[0.8]), abs=0.1)
-        assert mark.low is not None
-        assert mark.high is not None
-        assert places[0.8] < mark.low < mark.at < mark.high < places[1.0]
-    (alone,) = plot.rows[3]
-    assert (alone.at, alone.low, alone.high) == (places[1.0], None, None)
-
-
-@pytest.mark.parametrize("lowest", [0.0, 0.1, 0.333, 0.5, 0.7, 0.8999, 0.95, 0.99, 0.9999, 1.0])
-def test_the_axis_begins_below_every_auc_but_not_far_below(lowest: float) -> None:
-    plot = plot_of([row("a", (lowest, lowest, 1.0))])
-    assert plot is not None
-    (left, text), *_, (right, one) = plot.ticks
-    assert one == "1"
-    assert lowest - 0.2 <= float(text) <= lowest
-    (mark,) = plot.rows[0]
-    assert left <= mark.at <= right
 
 
 def test_an_earlier_page_is_replaced_and_anything_else_is_not(runs: Path, tmp_path: Path, compare: Compare) -> None:
@@ -567,16 +346,6 @@ def test_a_full_disk_leaves_the_earlier_page(runs: Path, tiny_disk: Path, compar
     assert code == 1
     assert "disk is full" in err
     assert target.read_bytes() == before
-
-
-def test_json_tells_programs_what_the_table_tells_people() -> None:
-    rows = [row("a", A), row("b", B, dataset="e" * 64), row("c", B)]
-    said = json.loads(as_json(make_table(rows, [Unusable("x", "no such folder.")])))
-    assert [item["run"] for item in said["runs"]] == ["a", "b", "c"]
-    assert [item["best"] for item in said["runs"]] == [["test AUC"], [], []]
-    assert [item["mark"] for item in said["runs"]] == ["A", "B", "A"]
-    assert said["unusable"] == [{"run": "x", "problem": "no such folder."}]
-    assert said["verdict"]["title"] == "Different data: no ranking"
 
 
 def test_nothing_waits_for_torch(runs: Path) -> None:
