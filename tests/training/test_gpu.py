@@ -69,8 +69,8 @@ def test_a_resumed_run_sees_the_samples_of_an_undisturbed_one_and_their_losses_a
 
 def agree(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], amp: str) -> None:
     assert [line["ids"] for line in first] == [line["ids"] for line in second]
-    losses = [[line["loss"] for line in lines] for lines in (first, second)]
-    np.testing.assert_allclose(*losses, rtol=0, atol=TOLERANCE[amp])
+    mine, theirs = ([line["loss"] for line in lines] for lines in (first, second))
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=TOLERANCE[amp])
 
 
 @pytest.mark.parametrize("amp", TOLERANCE)
