@@ -30,7 +30,7 @@ def test_the_whole_cluster_is_composed(services: dict[str, dict[str, Any]]) -> N
 
     daemons = {name: service["command"] for name, service in services.items() if "command" in service}
     assert daemons == {name: [role.kind] for name, role in ROLES.items()}
-    assert {name for name in services if name not in daemons} == {"hdfs-folders", "trainer"}
+    assert {name for name in services if name not in daemons} == {"hdfs-folders", "trainer", "detection"}
 
 
 def test_every_daemon_has_a_health_check_a_volume_and_a_limit(services: dict[str, dict[str, Any]]) -> None:
@@ -66,7 +66,7 @@ def test_images_are_pinned_and_drop_root(services: dict[str, dict[str, Any]], do
     froms = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     stages = re.findall(r"^FROM \S+ AS (\S+)", dockerfile, re.MULTILINE)
     assert all(re.fullmatch(r"[\w/-]+:\d+\.\d+\.\d+[\w.-]*", image) for image in froms if image not in stages)
-    for stage in re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[-2:]:
+    for stage in re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[-3:]:
         assert re.findall(r"^USER (\S+)", stage, re.MULTILINE)[-1] == "10001"
     for service in services.values():
         assert re.search(r":\d+\.\d+\.\d+$", service["image"])
