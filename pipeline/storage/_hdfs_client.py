@@ -6,6 +6,7 @@ hdfs-native raises its errors as text with the Java class's name in it; the tabl
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import threading
@@ -68,6 +69,17 @@ class _Bounded:
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._inner, name)
         return lambda *given, **named: within(STUCK, partial(call, *given, **named))
+
+    def create(self, path: str) -> Any:
+        """A writer. To Python it is closed, though it writes and closes all the same: otherwise its finaliser would
+        close it (again), in whatever thread lets go of it, and wait for a NameNode that is stopped dead for ever."""
+
+        def act() -> Any:
+            writer = self._inner.create(path)
+            io.RawIOBase.close(writer)
+            return writer
+
+        return within(STUCK, act)
 
 
 def default_authority() -> str:

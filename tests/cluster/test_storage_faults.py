@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -67,6 +68,18 @@ def test_a_name_node_that_is_stopped_dead_is_told(
             doing()
     assert time.monotonic() - started < 60
     assert folder.read("a") == b"1"
+
+
+def test_a_writer_that_was_given_up_is_let_go_without_waiting(cluster: Cluster, folder: Folder) -> None:
+    """Garbage is collected in any thread, at any time: also while the NameNode is stopped dead."""
+    address = urlsplit(folder.uri)
+    held = [_hdfs_client.client(address.netloc).create(f"{address.path}/left")]
+    held[0].write(b"1")
+    with stopped(cluster, "namenode"):
+        collector = threading.Thread(target=held.clear, daemon=True)
+        collector.start()
+        collector.join(10)
+        assert not collector.is_alive()
 
 
 def test_without_any_data_node_reading_is_an_outage(cluster: Cluster, folder: Folder) -> None:
