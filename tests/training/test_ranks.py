@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch.testing import assert_close
 from pipeline.errors import SetupError
 from tests.training.runs import sets, train
 from tests.training.test_inputs import read
+from tests.training.test_resume import wait_for_checkpoint
 from training.loader import Batches, EpochRows
 from training.said_once import said_once
 
@@ -116,11 +116,7 @@ def test_two_ranks_train_the_weights_of_one(prepared: Path, tmp_path: Path, chan
 def stop_at_a_checkpoint(run: Path, **changes: Any) -> None:
     """Start two ranks and end them by a SIGTERM to torchrun, which hands it on."""
     process = start(run, 2, **changes)
-    deadline = time.monotonic() + TIMEOUT
-    while not list((run / "logs").glob("checkpoints/*.json")):
-        assert process.poll() is None, finish(process)
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_checkpoint(run, process, TIMEOUT)
     process.send_signal(signal.SIGTERM)
     shown = finish(process)
     assert process.returncode != 0

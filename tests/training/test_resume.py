@@ -138,8 +138,8 @@ def start(run: Path, **changes: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
     while not list((run / "logs").glob("checkpoints/*.json")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
