@@ -81,4 +81,12 @@ def waiting_for(pages: Mapping[str, str]) -> list[str]:
         return missing
     # The heads may not have noticed yet that a node went and came back: the nodes themselves are asked too.
     nodes = ((role, _OWN[role.kind]) for role in ROLES.values() if role.kind in _OWN)
-    return [f"{role.name}'s answer" for role, path in nodes if not _ask(pages[role.name], path)]
+    return [f"{role.name}'s answer" for role, path in nodes if not _serves(role.kind, _ask(pages[role.name], path))]
+
+
+def _serves(kind: str, answer: Any) -> bool:
+    """Whether a node's answer says that it serves; a DataNode answers before the NameNode has taken it in."""
+    if not answer or kind != "datanode":
+        return bool(answer)
+    actors = [actor for bean in answer["beans"] for actor in json.loads(bean["BPServiceActorInfo"])]
+    return bool(actors) and all(actor["ActorState"] == "RUNNING" for actor in actors)

@@ -29,7 +29,7 @@ from pipeline.storage._uri import Place, join
 
 __all__ = ["HdfsBackend"]
 
-_UPLOADS: Final = 7  # half a minute of pauses: by then the NameNode avoids a DataNode that has died
+_UPLOADS: Final = 7  # 23 s of pauses at least: by then a NameNode may have given up a DataNode that has died
 _SLOWEST: Final = 1 << 20  # bytes a second; who reads more slowly than that is taken for stuck
 
 
