@@ -87,7 +87,7 @@ class Checkpoints:
         kept = {"tensors": self.put_tensors(stem, tensors), "references": list(references)}
         body = {**state, "kind": "checkpoint", **kept}
         self._folder.put(f"{stem}.json", canonical_json(seal(body)))
-        self._prune()
+        self._prune(f"{stem}.json")
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole (each one that is not is reported), or None where there is none."""
@@ -113,9 +113,10 @@ class Checkpoints:
         """Remove them all."""
         self._folder.remove("")
 
-    def _prune(self) -> None:
+    def _prune(self, last: str) -> None:
+        """Later ones than the last that was saved are of what a resume could not read, and went back behind."""
         used: set[str] = set()
-        for name in self.names()[-self._keep :]:
+        for name in [name for name in self.names() if name <= last][-self._keep :]:
             try:
                 state = unseal(self._folder.read(name), self._folder.locate(name), "checkpoint")
             except IntegrityError:

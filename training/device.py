@@ -1,6 +1,6 @@
 """Where a run computes, and how it computes the same there every time.
 
-This module must not hold settings; it turns those of the configuration into torch's.
+This module must not hold settings; it turns those of the configuration into torch's, and torch's errors into words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.errors import SetupError
 from training.config import TrainingConfig
 from training.ranks import local_rank
 
-__all__ = ["Compute", "choose", "device_of", "reproducible"]
+__all__ = ["Compute", "choose", "device_of", "explained", "reproducible"]
 
 _SWITCHES: Any = torch.utils.deterministic  # a module whose switches are properties, unknown to type checkers
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -102,3 +102,26 @@ def reproducible(compute: Compute) -> Iterator[None]:
         torch.use_deterministic_algorithms(algorithms)
         _SWITCHES.fill_uninitialized_memory = fill
         torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def explained(config: TrainingConfig) -> Iterator[None]:
+    """Inside, what torch cannot do on this machine is told with the setting to change.
+
+    Raises:
+        SetupError: the GPU is out of memory, or nothing can be compiled.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SetupError(
+            "the GPU is out of memory. If other processes use it, end them and continue with --resume; otherwise set "
+            f"training.micro_batch to a part of the batch (batch_size is {config.batch_size}), amp to bf16, or use a "
+            "smaller model, then start anew with --overwrite."
+        ) from error
+    except RuntimeError as error:
+        if type(error).__name__ not in ("BackendCompilerFailed", "InductorError"):
+            raise
+        raise SetupError(
+            f"compile: true needs a compiler that works here ({str(error).partition(chr(10))[0]}). Set compile=false."
+        ) from error

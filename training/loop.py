@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.errors import DataError, SetupError
+from pipeline.errors import DataError
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainingConfig
 from training.device import Compute
@@ -34,7 +32,7 @@ from training.signals import Signals
 from training.step import Stepper, below
 from training.validation import metrics_of, validation_logits
 
-__all__ = ["Trainer", "explained"]
+__all__ = ["Trainer"]
 
 _GPU_FLUSH = 20  # steps between two looks at the losses, each of which waits for the GPU
 
@@ -123,18 +121,16 @@ class Trainer:
 
         Raises:
             DataError: the loss is not a number.
-            SetupError: the GPU is out of memory.
             TelltaleError, KeyboardInterrupt: stopped by a signal; a checkpoint was written first.
         """
         at = self._at
-        with explained(self._config):
-            while (next_epoch := position(self._plan, at.history, self._config.monitor)) is not None:
-                stepper = self._begin(next_epoch)
-                self._train_epoch(stepper, next_epoch, logs)
-                self._validate(stepper, next_epoch, logs)
-                self._save(stepper)
-                self._signals.agree()
-                self._signals.stop_if_received(f"after epoch {self.epochs}")
+        while (next_epoch := position(self._plan, at.history, self._config.monitor)) is not None:
+            stepper = self._begin(next_epoch)
+            self._train_epoch(stepper, next_epoch, logs)
+            self._validate(stepper, next_epoch, logs)
+            self._save(stepper)
+            self._signals.agree()
+            self._signals.stop_if_received(f"after epoch {self.epochs}")
         if at.best is None:
             raise DataError("no epoch was trained: set training.epochs to at least 1")
         self._load(self._checkpoints.get_tensors(at.best["tensors"]))
@@ -275,6 +271,8 @@ class Trainer:
         state = {
             "identity": self._identity,
             "threads": self._compute.threads,
+            "device": self._compute.device.type,
+            "ranks": self._ranks.world,
             "at": vars(at),
             "scaler": stepper.scale(),
         }
@@ -284,25 +282,3 @@ class Trainer:
 
     def _load(self, tensors: dict[str, torch.Tensor]) -> None:
         self.detector.load_state_dict(tensors)
-
-
-@contextmanager
-def explained(config: TrainingConfig) -> Iterator[None]:
-    """Inside, what torch cannot do on this machine is told with the setting to change.
-
-    Raises:
-        SetupError: the GPU is out of memory, or nothing can be compiled.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise SetupError(
-            f"the GPU is out of memory: set training.micro_batch to a part of the batch (batch_size is "
-            f"{config.batch_size}), amp to bf16, or use a smaller model, then start anew with --overwrite."
-        ) from error
-    except RuntimeError as error:
-        if type(error).__name__ not in ("BackendCompilerFailed", "InductorError"):
-            raise
-        raise SetupError(
-            f"compile: true needs a compiler that works here ({str(error).partition(chr(10))[0]}). Set compile=false."
-        ) from error

@@ -114,7 +114,8 @@ class Stepper:
 
     def restore(self, tensors: Mapping[str, torch.Tensor], scale: dict[str, Any]) -> None:
         """Go on from what `tensors` and `scale` gave."""
-        self._scaler.load_state_dict(scale)
+        if scale:  # empty where there was none: a run that began without fp16's scaler begins with a new one
+            self._scaler.load_state_dict(scale)
         if self._average is not None:
             self._average.module.load_state_dict(below(tensors, "average."))
         state: dict[int, Tensors] = {}

@@ -21,13 +21,13 @@ from training import vit
 from training.calibrate import fit_temperature, fit_threshold, operating_point
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainingConfig
-from training.device import Compute, choose, device_of, reproducible
+from training.device import Compute, choose, device_of, explained, reproducible
 from training.export import INPUT, OPSET, OUTPUT, check_onnx, to_onnx
 from training.identity import difference, is_done
 from training.inputs import Inputs
 from training.loader import Batches
 from training.logs import Logs
-from training.loop import Trainer, explained
+from training.loop import Trainer
 from training.model import Detector, build_detector, join_batch_norm
 from training.ranks import Ranks, joined
 from training.said_once import said_once
@@ -74,11 +74,10 @@ class Work:
                 error = SetupError(f"{self._logs}: the ranks see different checkpoints: all must see the same folder.")
                 raise ranks.common(error)
             compute = choose(self._config, device, checkpoint.state["threads"] if checkpoint else None)
-            with reproducible(compute):
+            with reproducible(compute), explained(self._config):
                 detector, val, best = self._train(checkpoint, compute, ranks)
                 if ranks.leads:
-                    with explained(self._config):
-                        self._finish(detector, val, best, compute, ranks.world)
+                    self._finish(detector, val, best, compute, ranks.world)
                 ranks.gather(None)  # the others wait for the bundle, or torchrun would take them for lost
 
     def _done(self, overwrite: bool, update: bool) -> bool:
@@ -107,7 +106,7 @@ class Work:
             trainer = Trainer(detector, config, compute, train, val, self._checkpoints, self._identity, signals, ranks)
             if checkpoint is not None:
                 trainer.restore(checkpoint)
-                ranks.say(f"continuing at step {trainer.step}")
+                ranks.say(f"continuing at step {trainer.step}{_moved(checkpoint.state, compute, ranks.world)}")
             with Logs(self._logs, trainer.step, trainer.epochs) if ranks.leads else nullcontext() as logs:
                 best = trainer.fit(logs)
         at_once = config.micro_batch or -(-config.batch_size // ranks.world)  # what the device has had before
@@ -138,23 +137,22 @@ class Work:
         if overwrite or not self._checkpoints.names():
             self._checkpoints.clear()
             return
-        where = Folder(self._logs).locate("checkpoints")
-        if not resume:
-            raise OutputExistsError(
-                f"{where}: holds checkpoints of an unfinished run. Continue it with --resume, or give --overwrite to "
-                "start anew."
-            )
-        checkpoint = self._checkpoints.latest()
+        where, checkpoint = Folder(self._logs).locate("checkpoints"), self._checkpoints.latest()
         problem = "every one is damaged"
         if checkpoint is not None:
             found = difference(checkpoint.state["identity"], self._identity)
+            if found is None and not resume:
+                raise OutputExistsError(
+                    f"{where}: holds checkpoints of an unfinished run. Continue it with --resume, or give --overwrite "
+                    "to start anew."
+                )
             if found is None:
                 return
             problem = found
         if not update:
             raise OutputExistsError(
-                f"{where}: the checkpoints cannot be continued: {problem}. Give --update or --overwrite to drop them "
-                "and start anew, or go back to what they were made with."
+                f"{where}: the checkpoints of an unfinished run cannot be continued: {problem}. Give --update or "
+                "--overwrite to drop them and start anew, or go back to what they were made with."
             )
         say(f"{where}: checkpoints dropped: {problem}.")
         self._checkpoints.clear()
@@ -226,6 +224,13 @@ class Work:
             "output": {"name": OUTPUT, "dtype": "float32"},
             "opset": OPSET,
         }
+
+
+def _moved(state: dict[str, Any], compute: Compute, world: int) -> str:
+    """What is to be said of a checkpoint that was written elsewhere."""
+    if (state["ranks"], state["device"]) == (world, compute.device.type):
+        return ""
+    return f", which was reached by {state['ranks']} x {state['device']}: losses agree but for rounding"
 
 
 def _first_pictures(batches: Batches, count: int) -> torch.Tensor:

@@ -93,3 +93,17 @@ def test_a_pickle_in_the_folder_is_not_looked_at(tmp_path: Path) -> None:
     checkpoint = checkpoints.latest()
     assert checkpoint is not None
     assert checkpoint.state["step"] == 1
+
+
+def test_one_that_could_not_be_read_does_not_outlive_those_that_a_resume_writes(
+    tmp_path: Path, flip_byte: Callable[[Path, int], None]
+) -> None:
+    saved(tmp_path, 3, keep=3)
+    (damaged,) = tmp_path.glob("step-000000003-*.safetensors")
+    flip_byte(damaged, 40)
+    checkpoints = Checkpoints(Folder(str(tmp_path)), 1)
+    checkpoints.save(2, 1, tensors(2.5), {"step": 2})  # before it gets as far as the damaged one was
+    latest = checkpoints.latest()
+    assert checkpoints.names() == ["step-000000002-00001.json"]
+    assert latest is not None
+    assert torch.equal(latest.tensors["model.a"], tensors(2.5)["model.a"])

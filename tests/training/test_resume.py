@@ -33,6 +33,7 @@ from training.loop import Trainer
 from training.model import build_detector
 from training.run import main
 from training.signals import Signals
+from training.validation import validation_logits
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
@@ -122,6 +123,32 @@ def test_a_run_whose_loader_process_died_continues_as_the_undisturbed_one(
     assert logged(fresh / "logs" / "metrics.jsonl") == logged(finished / "logs" / "metrics.jsonl")
 
 
+def test_a_stop_in_validation_is_continued_with_that_validation(
+    undisturbed_plain: Any, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a checkpoint every so many steps: the one that the message speaks of is the stop's own."""
+    weights, lines = undisturbed_plain
+
+    def stopped(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validation_logits(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.loop.validation_logits", stopped)
+        with pytest.raises(TelltaleError, match=r"in validation.*a checkpoint was written"):
+            fit(prepared, tmp_path, checkpoint_steps=0)
+    assert [name.split("-")[1:] for name in checkpoints_of(tmp_path)] == [["000000005", "00000.json"]]
+    again, lines_again = fit(prepared, tmp_path, checkpoint_steps=0)
+    assert lines_again == lines
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+
+
+@pytest.fixture(scope="module")
+def undisturbed_plain(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(weights, lines) of a run with the checkpoints of epochs alone."""
+    return fit(prepared, tmp_path_factory.mktemp("plain"), checkpoint_steps=0)
+
+
 class Dying(ShardRows):
     """Its process ends without a word at the third batch of the second epoch."""
 
@@ -205,9 +232,14 @@ def unfinished(fresh: Path) -> _Unfinished:
     return _Unfinished(fresh)
 
 
-def test_checkpoints_are_not_dropped_unasked(unfinished: _Unfinished) -> None:
-    with pytest.raises(OutputExistsError, match=r"unfinished run.*--resume.*--overwrite"):
-        train(unfinished.run, lr=1e30)
+@pytest.mark.parametrize("options", [(), ("--update",)])
+def test_checkpoints_are_not_dropped_unasked(unfinished: _Unfinished, options: tuple[str, ...]) -> None:
+    with pytest.raises(OutputExistsError, match=r"unfinished run\. Continue it with --resume.*--overwrite"):
+        train(unfinished.run, *options, lr=1e30)
+    with pytest.raises(
+        OutputExistsError, match=r"cannot be continued: training\.lr was 1e\+30.*--update or --overwrite"
+    ):
+        train(unfinished.run, lr=1e29)
     assert unfinished.files() == unfinished.before
 
 
@@ -231,16 +263,33 @@ def test_a_resume_on_another_dataset_is_refused_with_both_hashes(unfinished: _Un
     assert unfinished.files() == unfinished.before
 
 
-def test_a_resume_continues_with_settings_that_change_nothing(unfinished: _Unfinished) -> None:
-    code = run_command(
-        main, ["--run-dir", str(unfinished.run), "--resume", *sets(lr=1e30, checkpoint_steps=0, workers=1)]
+def test_a_resume_continues_with_settings_that_change_nothing(
+    unfinished: _Unfinished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DataError, match="not a finite number"):  # it goes on, to the same end
+        train(unfinished.run, "--resume", lr=1e30, checkpoint_steps=0, workers=1)
+    assert "continuing at step 1" in capsys.readouterr().err
+    assert logged(unfinished.run / "logs" / "metrics.jsonl")[0]["step"] == 1
+
+
+def test_a_resume_elsewhere_is_told_that_the_last_digits_differ(
+    unfinished: _Unfinished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = Checkpoints(Folder(str(unfinished.run / "logs" / "checkpoints")), 2)
+    checkpoint = checkpoints.latest()
+    assert checkpoint is not None
+    checkpoints.save(1, 0, checkpoint.tensors, {**checkpoint.state, "ranks": 2, "device": "cuda"})
+    with pytest.raises(DataError, match="not a finite number"):
+        train(unfinished.run, "--resume", lr=1e30)
+    assert (
+        "continuing at step 1, which was reached by 2 x cuda: losses agree but for rounding" in capsys.readouterr().err
     )
-    assert code == 1  # it went on, to the same end
-    first = logged(unfinished.run / "logs" / "metrics.jsonl")[0]
-    assert first["step"] == 1
 
 
-@pytest.mark.parametrize("options", [("--resume", "--update"), ("--overwrite",), ("--overwrite", "--resume")])
+OTHERWISE = [("--resume", "--update"), ("--update",), ("--overwrite",), ("--overwrite", "--resume")]
+
+
+@pytest.mark.parametrize("options", OTHERWISE)
 def test_asked_to_the_run_starts_anew(unfinished: _Unfinished, options: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match="not a finite number"):  # to the same end, by other settings
         train(unfinished.run, *options, lr=1e29, checkpoint_steps=1)
