@@ -34,6 +34,7 @@ MONITORS: Final = {"val_auc": 1, "val_accuracy": 1, "val_loss": -1}
 """The metrics that best weights, early stopping and plateaus may follow: 1 more is better, -1 less is."""
 _NEUTRAL: Final = ("pretrained", "workers", "checkpoint_steps", "checkpoints_kept", "check_shards", "cache_gb")
 """Fields that a bundle does not carry: they change no bit of it (`pretrained` is recorded by name or hash)."""
+_MOMENTUM: Final = 0.9
 _WARM_UP: Final = {"warmup_epochs", "warmup_steps"}  # two ways to say one thing
 
 Monitor = Literal["val_auc", "val_accuracy", "val_loss"]
@@ -155,7 +156,7 @@ class TrainingConfig(Phase):
         grad_clip: largest norm of the gradient; 0: no clipping.
         ema: decay a step of the moving average of the weights, which is what is validated and published; it begins anew
             with each phase. 0: none.
-        batch_norm: of the backbone. train: as torch does; frozen: statistics and weights stay those of the start; sync:
+        batch_norm: train: as torch does; frozen: the backbone's statistics and weights stay those of the start; sync:
             statistics over all ranks, on GPUs.
         monitor: the metric of which the best epoch is published, and that early stopping follows.
         seed: of weights, order, dropout and augmentation.
@@ -185,7 +186,7 @@ class TrainingConfig(Phase):
     micro_batch: int = at_least(0, 0)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     weight_decay: float = at_least(0.0, 1e-2)
-    momentum: float = between(0.0, 1.0, 0.9)
+    momentum: float = between(0.0, 1.0, _MOMENTUM)
     layer_decay: float = between(0.1, 1.0, 1.0)
     loss: Literal["bce", "ce"] = "bce"
     class_weights: Literal["none", "balanced"] | list[float] = "none"
@@ -226,7 +227,11 @@ class TrainingConfig(Phase):
             raise ConfigError("'class_weights' must be none, balanced, or two positive numbers: of real, and of AI")
         for key in self._unheeded():
             raise ConfigError(f"'{key}' is without effect: every one of 'phases' has its own. Change it there.")
-        _ = self.plan  # tells of bad phases now
+        plan = self.plan  # tells of bad phases now
+        if not any(phase.schedule == "plateau" for phase in plan) and any(phase.plateau != Plateau() for phase in plan):
+            raise ConfigError("'plateau' is without effect: no 'schedule' is plateau")
+        if self.momentum != _MOMENTUM and self.optimizer != "sgd":
+            raise ConfigError(f"'momentum' is without effect: 'optimizer' is {self.optimizer}, and momentum is of sgd")
 
     def _unheeded(self) -> list[str]:
         """What is set for phases that do not say otherwise, where every one does."""

@@ -6,12 +6,14 @@ This module must not import torch, so that bad input is told at once.
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pipeline.cache import DEFAULT_GB, cached
 from pipeline.canonical import Canonical
-from pipeline.cli import say
+from pipeline.cli import progress, say
 from pipeline.config import build
 from pipeline.errors import DataError, IntegrityError, UsageError
 from pipeline.manifest import SEAL, check_files, read_sealed
@@ -22,6 +24,7 @@ from pipeline.storage import Folder, split_uri
 __all__ = ["Inputs", "RowGroup", "Split", "read_inputs"]
 
 _MANIFEST: Final = "manifest.json"
+_READERS: Final = 8  # shards whose footers are read at once: far away, most of the time is waiting
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def _near(folder: Folder, shards: dict[str, Any], cache_gb: float) -> Folder:
 
 def _check_bytes(folder: Folder, shards: dict[str, Any], every_byte: bool) -> None:
     if every_byte:
-        check_files(folder, shards)
+        check_files(folder, {**shards, "files": progress(shards["files"], "checking shards", unit="file")})
         return
     sizes = {entry.path: entry.size for entry in folder.list()}
     for entry in shards["files"]:
@@ -164,26 +167,32 @@ def _three(stats: dict[str, Any], key: str, where: str) -> tuple[float, float, f
 
 
 def _split(folder: Folder, shards: dict[str, Any], name: str) -> Split:
+    entries = [entry for entry in shards["files"] if entry["path"].startswith(f"{name}-")]
     groups: list[RowGroup] = []
     labels: Counter[int] = Counter()
-    for entry in shards["files"]:
-        if not entry["path"].startswith(f"{name}-"):
-            continue
-        with open_parquet(folder, entry["path"]) as file:
-            meta = file.metadata
-            if meta.num_rows != entry["rows"]:
-                raise IntegrityError(
-                    f"{folder.locate(entry['path'])}: {meta.num_rows} rows, the manifest says {entry['rows']}. "
-                    "Make the shards again."
-                )
-            groups += [
-                RowGroup(entry["path"], number, meta.row_group(number).num_rows)
-                for number in range(meta.num_row_groups)
-            ]
-            labels.update(file.read(columns=["label"]).column("label").to_pylist())
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(partial(_row_groups, folder), entries)
+        for of_file, counted in progress(found, f"row groups of {name}", len(entries), "file"):
+            groups += of_file
+            labels.update(counted)
     counts = {text: labels[label] for label, text in enumerate(LABELS)}
     _check_labels(folder, name, counts)
     return Split(name, tuple(groups), counts)
+
+
+def _row_groups(folder: Folder, entry: dict[str, Any]) -> tuple[list[RowGroup], Counter[int]]:
+    """Those of a file, and how many rows have each label."""
+    with open_parquet(folder, entry["path"]) as file:
+        meta = file.metadata
+        if meta.num_rows != entry["rows"]:
+            raise IntegrityError(
+                f"{folder.locate(entry['path'])}: {meta.num_rows} rows, the manifest says {entry['rows']}. "
+                "Make the shards again."
+            )
+        groups = [
+            RowGroup(entry["path"], number, meta.row_group(number).num_rows) for number in range(meta.num_row_groups)
+        ]
+        return groups, Counter(file.read(columns=["label"]).column("label").to_pylist())
 
 
 def _check_labels(folder: Folder, name: str, counts: dict[str, int]) -> None:

@@ -35,7 +35,8 @@ class Logs:
     """The logs of a run, from a step on.
 
     `metrics.jsonl` has a line a step (`kind: step`; `ids` is a digest of the batch's sample ids and their places,
-    `seconds` the step's time, `wait` the part of it that was spent waiting for data) and one an epoch.
+    `seconds` the time since the step before ended, a checkpoint in between included, `wait` the part of it that was
+    spent waiting for data) and one an epoch.
 
     Args:
         uri: the folder of the logs.
@@ -50,7 +51,13 @@ class Logs:
         if not step:
             self._folder.remove("tensorboard")
         self._stream = open(local_path(uri) / METRICS, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
-        self._board = SummaryWriter(str(local_path(uri) / "tensorboard"), purge_step=step + 1 if step else None)
+        at_step = [line for line in kept if line["step"] == step]
+        # TensorBoard forgets whole steps; the last has an epoch's values too, which may not be among what is kept.
+        again = [] if any(line["kind"] == "epoch" for line in at_step) else at_step
+        purged = step if again else step + 1
+        self._board = SummaryWriter(str(local_path(uri) / "tensorboard"), purge_step=purged if step else None)
+        for line in again:
+            self._show(line)
 
     def __enter__(self) -> Logs:
         return self
@@ -65,9 +72,7 @@ class Logs:
     def step(self, values: Mapping[str, Any]) -> None:
         """Log a step: at least `step`, `epoch`, `loss`, `lr`."""
         self._write({"kind": "step", **values})
-        self._board.add_scalar("train/loss", values["loss"], values["step"])
-        self._board.add_scalar("train/lr", values["lr"], values["step"])
-        self._board.add_scalar("train/waiting", values["wait"] / max(values["seconds"], 1e-9), values["step"])
+        self._show(values)
 
     def pictures(self, pixels: torch.Tensor) -> None:
         """Show the run's first batch, uint8 (n, size, size, 3), as the model gets it."""
@@ -98,6 +103,11 @@ class Logs:
         with self._told():
             self._stream.flush()
             self._board.flush()
+
+    def _show(self, values: Mapping[str, Any]) -> None:
+        self._board.add_scalar("train/loss", values["loss"], values["step"])
+        self._board.add_scalar("train/lr", values["lr"], values["step"])
+        self._board.add_scalar("train/waiting", values["wait"] / max(values["seconds"], 1e-9), values["step"])
 
     def _write(self, line: Mapping[str, Any]) -> None:
         with self._told():

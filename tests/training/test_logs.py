@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -72,7 +73,9 @@ def test_curves_of_more_epochs_differ() -> None:
     assert one != two
 
 
-def test_a_resume_drops_what_was_logged_past_the_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_resume_drops_what_was_logged_past_the_checkpoint(tmp_path: Path, validated: bool) -> None:
+    """From the checkpoint before the validation of epoch 1, or from that after it."""
     with Logs(str(tmp_path / "logs"), 0, 0) as logs:
         for number in range(1, 6):
             logs.step(step(number))
@@ -80,11 +83,18 @@ def test_a_resume_drops_what_was_logged_past_the_checkpoint(tmp_path: Path) -> N
         logs.step(step(6))
     with open(tmp_path / "logs" / "metrics.jsonl", "a", encoding="utf-8") as stream:
         stream.write('{"kind": "step", "st')  # killed in the middle of a line
-    with Logs(str(tmp_path / "logs"), 5, 0) as logs:  # before the validation of epoch 1
-        logs.epoch([dict(epoch(1, 5))], LOGITS, LABELS, DETECTOR)
+    with Logs(str(tmp_path / "logs"), 5, int(validated)) as logs:
+        if not validated:
+            logs.epoch([dict(epoch(1, 5))], LOGITS, LABELS, DETECTOR)
         logs.step(step(6))
     assert [line["step"] for line in lines(tmp_path, "step")] == [1, 2, 3, 4, 5, 6]
     assert [line["epoch"] for line in lines(tmp_path, "epoch")] == [1]
+    board = EventAccumulator(str(tmp_path / "logs" / "tensorboard"))
+    board.Reload()
+    for name in ("train/loss", "train/lr", "train/waiting"):
+        assert [item.step for item in board.Scalars(name)] == [1, 2, 3, 4, 5, 6]
+    assert [item.step for item in board.Scalars("epoch/val_auc")] == [5]
+    assert [item.step for item in board.Histograms("validation logits/ai")] == [5]
 
 
 def test_a_new_run_starts_new_logs(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ EVERYTHING: dict[str, Any] = {
     "label_smoothing": 0.1,
     "drop_path_rate": 0.2,
 }
-"""Every part of the trainer that has a state, or draws at random."""
+"""Every part of the trainer that has a state, or draws at random; lowered rates and early stops: `STOPS_EARLY`."""
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ NO_DROPOUT = {"drop_rate": 0.0, "drop_path_rate": 0.0, "checkpoint_steps": 0}
 
 @pytest.mark.parametrize("model", [{"model": "test_vit"}, {"batch_norm": "frozen"}])
 def test_micro_batches_train_as_the_whole_batch(prepared: Path, tmp_path: Path, model: dict[str, Any]) -> None:
-    """The last batch of an epoch is shorter, and is cut into unequal parts."""
-    common = {**model, **NO_DROPOUT, "batch_size": 70, "epochs": 1, "optimizer": "sgd", "lr": 0.05}
+    """61 rows are cut into 15, 15, 15 and 16; the last batch has 38: 12, 13 and 13."""
+    common = {**model, **NO_DROPOUT, "batch_size": 61, "epochs": 1, "optimizer": "sgd", "lr": 0.05}
     whole, lines = fit(prepared, tmp_path / "whole", **common)
     parts, lines_of_parts = fit(prepared, tmp_path / "parts", **common, micro_batch=16)
     assert [line["ids"] for line in lines if "ids" in line] == [line["ids"] for line in lines_of_parts if "ids" in line]
@@ -117,6 +117,46 @@ def test_a_phase_that_does_not_improve_stops_and_hands_on_its_best_weights(prepa
     assert best == len(losses) - 3
     assert epochs(lines)[-1]["val_loss"] == pytest.approx(losses[best], abs=1e-6)
     assert abs(losses[-1] - losses[best]) > 1e-5
+
+
+STOPS_EARLY: dict[str, Any] = {
+    **NO_DROPOUT,
+    **UNSAID,
+    "model": "test_vit",
+    "optimizer": "sgd",
+    "monitor": "val_loss",
+    "phases": [
+        {"epochs": 9, "lr": 1e-30, "schedule": "plateau", "plateau": {"factor": 0.5, "patience": 1}, "patience": 3},
+        {"epochs": 1, "lr": 0.05},
+    ],
+}
+"""At such a rate no logit changes: the first phase never improves."""
+
+
+@pytest.fixture(scope="module")
+def stopped_early(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("early")
+    return folder, *fit(prepared, folder, **STOPS_EARLY)
+
+
+def test_a_rate_falls_and_a_phase_stops_early(stopped_early: Any) -> None:
+    _, _, lines = stopped_early
+    assert [line["phase"] for line in epochs(lines)] == [0, 0, 0, 0, 1]
+    assert [line["lr"] for line in epochs(lines)][:4] == [1e-30, 1e-30, 0.5e-30, 0.25e-30]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_resume_knows_of_lowered_rates_and_of_patience(
+    stopped_early: Any, prepared: Path, tmp_path: Path, number: int
+) -> None:
+    """From the checkpoint of each epoch of the phase that stops early."""
+    folder, weights, lines = stopped_early
+    shutil.copytree(folder, tmp_path / "again")
+    for name in checkpoints_of(folder)[number + 1 :]:
+        (tmp_path / "again" / "checkpoints" / name).unlink()
+    again, lines_again = fit(prepared, tmp_path / "again", **STOPS_EARLY)
+    assert lines_again == lines
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
 
 
 def test_what_is_published_is_the_moving_average(prepared: Path, tmp_path: Path) -> None:
@@ -159,6 +199,9 @@ def test_class_weights(given: Any, weights: tuple[float, float]) -> None:
         ({"unfreeze": 0}, "'unfreeze' must be"),
         ({"phases": [{"epoch": 3}]}, r"phases\[0\].*did you mean 'epochs'"),
         ({"phases": [{}, {"lr": 0.1, "lr_min": 0.2}]}, r"phases\[1\].*'lr_min'"),
+        ({"plateau": {"patience": 5}}, "'plateau' is without effect"),
+        ({"phases": [{"plateau": {"patience": 5}}, {}]}, "'plateau' is without effect"),
+        ({"optimizer": "adam", "momentum": 0.5}, "'momentum' is without effect"),
     ],
 )
 def test_phases_that_cannot_be_are_refused_by_name(values: dict[str, Any], message: str) -> None:
