@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from pipeline.decode import decode_canonical
 from pipeline.errors import ImageError, IntegrityError, SetupError, TelltaleError
@@ -116,8 +116,12 @@ class ShardRows(Dataset[Any]):
             return error
 
     def _batch(self, rows: Sequence[int]) -> Batch:
-        pixels = np.empty((len(rows), self._size, self._size, 3), np.uint8)
-        labels, ids = np.empty(len(rows), np.float32), []
+        tensors = (
+            _handed_over(torch.empty((len(rows), self._size, self._size, 3), dtype=torch.uint8)),
+            _handed_over(torch.empty(len(rows))),
+        )
+        pixels, labels = (tensor.numpy() for tensor in tensors)
+        ids: list[str] = []
         # A row group at a time: a window larger than the cache must not read a group twice for one batch.
         for place in sorted(range(len(rows)), key=lambda place: rows[place]):
             group = bisect_right(self._starts, rows[place]) - 1
@@ -128,7 +132,6 @@ class ShardRows(Dataset[Any]):
             group = bisect_right(self._starts, row) - 1
             table, number = self._table(group), row - self._starts[group]
             ids.append(f"{table.column('image_id')[number].as_py()}/{table.column('variant')[number].as_py()}")
-        tensors = torch.from_numpy(pixels), torch.from_numpy(labels)
         if not isinstance(rows, EpochRows):
             return Batch(*tensors, ids, 0, len(rows))
         if self._robust is not None:
@@ -162,6 +165,23 @@ class ShardRows(Dataset[Any]):
                 f"{at}: a picture of shape {pixels.shape}, the manifest says {self._size} px. Make the shards again."
             )
         return pixels
+
+
+def _handed_over(tensor: torch.Tensor) -> torch.Tensor:
+    """An empty tensor, in a loader process in memory that the trainer sees too: what is shared already is not copied.
+
+    Raises:
+        SetupError: there is no room for it.
+    """
+    if get_worker_info() is None:
+        return tensor
+    try:
+        return tensor.share_memory_()
+    except RuntimeError as error:
+        raise SetupError(
+            f"no room in shared memory for a batch ({error}): make /dev/shm larger (a container's by --shm-size), or "
+            "lower training.workers; 0 needs none."
+        ) from error
 
 
 class _Order(Sampler[EpochRows]):

@@ -7,6 +7,8 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
 from multiprocessing.synchronize import SemLock
@@ -23,7 +25,7 @@ from pipeline.errors import IntegrityError, SetupError, TelltaleError
 from pipeline.manifest import FileEntry
 from pipeline.parquet import write_parquet
 from pipeline.storage import Folder
-from tests.training.runs import publish_shards
+from tests.training.runs import publish_shards, sets
 from training.inputs import Inputs, read_inputs
 from training.loader import Batch, Batches, ShardRows
 
@@ -169,3 +171,24 @@ def test_the_locks_that_a_worker_dies_with_hold_nobody_up(prepared: Path, monkey
     del batches
     gc.collect()
     assert set(multiprocessing.active_children()) <= others
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0,
+    reason="only root may have a /dev/shm of its own",
+)
+def test_too_little_shared_memory_is_told(fresh: Path) -> None:
+    """As in a container: a batch of 64 pictures has 196,608 bytes."""
+    small = 'mount -t tmpfs -o size=160k tmpfs /dev/shm && exec "$@"'
+    words = [sys.executable, "-m", "training.run", "--run-dir", str(fresh), *sets(workers=1, batch_size=64)]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", small, "sh", *words],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no room in shared memory for a batch" in done.stderr
+    assert "Traceback" not in done.stderr
