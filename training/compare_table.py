@@ -263,8 +263,9 @@ def _notes(rows: Sequence[Row], measures: Sequence[Measure]) -> list[str]:
         found.append("TPR, ECE and Brier are those of test; for ECE and Brier less is better.")
     found.append("Validation AUC flatters: training chose its epoch, temperature and threshold on it.")
     found.append(
-        "Pictures: seen in training, those of every epoch. Hours and pictures a second: of training steps, on the "
-        "machine that each run was on; validation and the time between a stop and its resume do not count."
+        "Pictures: seen in training, those of every epoch. Hours and pictures a second: of training steps and "
+        "the checkpoints between them, on the machine that each run was on; validation and the time between a stop and "
+        "its resume do not count."
     )
     devices = sorted({row.device for row in rows if row.cost})
     if len(devices) > 1:
