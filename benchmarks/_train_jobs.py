@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks._common import median
+from benchmarks._loader_figures import orders
 from benchmarks._processes import run
 
-__all__ = ["CHECKPOINT_STEPS", "Bare", "Steps", "bare", "checkpoint_at", "trainer"]
+__all__ = ["CHECKPOINT_STEPS", "Bare", "Steps", "bare", "checkpoint_at", "in_turns", "trainer"]
 
 CHECKPOINT_STEPS = 500  # between two checkpoints, as training's default has it
 
@@ -127,6 +128,18 @@ def trainer(
 def bare(plan: Bare) -> Steps:
     """The bare model's steps."""
     return _measured("_train_bare", [json.dumps(asdict(plan))], plan.skip)
+
+
+def in_turns(
+    jobs: Mapping[str, Callable[[], Steps]], rounds: int, tell: Callable[[int, str, Steps], None]
+) -> dict[str, list[Steps]]:
+    """Every job once a round, each round in another order; `tell` hears of each: round (from 1), job, its steps."""
+    found: dict[str, list[Steps]] = {name: [] for name in jobs}
+    for number, order in enumerate(orders(list(jobs), rounds), 1):
+        for name in order:
+            found[name].append(jobs[name]())
+            tell(number, name, found[name][-1])
+    return found
 
 
 def _measured(module: str, words: list[str], skip: int, checkpoint: int = 0) -> Steps:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._common import median, spread, table, write_result
-from benchmarks._loader_figures import of_reference, orders, verdict
+from benchmarks._loader_figures import of_reference, verdict
 from benchmarks._processes import ROOT, load_average
-from benchmarks._train_jobs import CHECKPOINT_STEPS, Bare, Steps, bare, checkpoint_at, trainer
+from benchmarks._train_jobs import CHECKPOINT_STEPS, Bare, Steps, bare, checkpoint_at, in_turns, trainer
 from benchmarks._train_shards import VARIANTS, Plan, make_run
 from pipeline.cli import say
 
@@ -40,13 +40,11 @@ def measure(home: Path, model: str, steps: int, skip: int, rounds: int) -> dict[
     """The steps of both, in turns."""
     settings: dict[str, Any] = {"model": model, "batch_size": BATCH, "device": "cpu"}
     plan = Bare(side=SIDE, batch=BATCH, steps=steps, skip=skip, model=model)
-    found: dict[str, list[Steps]] = {BARE: [], OURS: []}
-    for number, order in enumerate(orders(list(found), rounds)):
-        for name in order:
-            one = bare(plan) if name == BARE else trainer(home, settings, steps, skip)
-            found[name].append(one)
-            say(f"train: round {number + 1}, {name}: {one.usual_rate:.2f} pictures a second")
-    return found
+    return in_turns(
+        {BARE: lambda: bare(plan), OURS: lambda: trainer(home, settings, steps, skip)},
+        rounds,
+        lambda number, name, one: say(f"train: round {number}, {name}: {one.usual_rate:.2f} pictures a second"),
+    )
 
 
 def report(found: dict[str, list[Steps]], model: str) -> list[str]:

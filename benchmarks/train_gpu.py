@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._common import median, spread, table, write_result
-from benchmarks._loader_figures import of_reference, orders, verdict
+from benchmarks._loader_figures import of_reference, verdict
 from benchmarks._processes import ROOT, load_average, run
-from benchmarks._train_jobs import Bare, Steps, bare, checkpoint_at, trainer
+from benchmarks._train_jobs import Bare, Steps, bare, checkpoint_at, in_turns, trainer
 from benchmarks._train_shards import VARIANTS, Plan, make_run
 from benchmarks._train_trace import KINDS
 from pipeline.cli import say
@@ -62,13 +62,11 @@ def measure(
     """The steps of both at one batch size, in turns."""
     ours = {"model": MODEL, "batch_size": batch, "device": "cuda", **settings}
     plan = Bare(SIDE, batch, steps, skip, MODEL, "cuda", settings["amp"], True, settings["compile"] == "true")
-    found: dict[str, list[Steps]] = {BARE: [], OURS: []}
-    for number, order in enumerate(orders(list(found), rounds)):
-        for name in order:
-            one = bare(plan) if name == BARE else trainer(home, ours, steps, skip)
-            found[name].append(one)
-            say(f"train_gpu: batch {batch}, round {number + 1}, {name}: {one.rate:.0f} pictures a second")
-    return found
+    return in_turns(
+        {BARE: lambda: bare(plan), OURS: lambda: trainer(home, ours, steps, skip)},
+        rounds,
+        lambda at, name, one: say(f"train_gpu: batch {batch}, round {at}, {name}: {one.rate:.0f} pictures a second"),
+    )
 
 
 def rate_rows(batch: int, found: Mapping[str, Sequence[Steps]]) -> list[list[object]]:
