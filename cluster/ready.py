@@ -88,5 +88,5 @@ def _serves(kind: str, answer: Any) -> bool:
     """Whether a node's answer says that it serves; a DataNode answers before the NameNode has taken it in."""
     if not answer or kind != "datanode":
         return bool(answer)
-    actors = [actor for bean in answer["beans"] for actor in json.loads(bean["BPServiceActorInfo"])]
+    actors = [actor for bean in answer["beans"] for actor in json.loads(bean.get("BPServiceActorInfo") or "[]")]
     return bool(actors) and all(actor["ActorState"] == "RUNNING" for actor in actors)
