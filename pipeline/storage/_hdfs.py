@@ -30,6 +30,7 @@ from pipeline.storage._uri import Place, join
 __all__ = ["HdfsBackend"]
 
 _UPLOADS: Final = 7  # 23 s of pauses at least: by then a NameNode may have given up a DataNode that has died
+_READS: Final = 6  # 11 s of pauses at least: a NameNode that has just started is still being told where blocks are
 _SLOWEST: Final = 1 << 20  # bytes a second; who reads more slowly than that is taken for stuck
 
 
@@ -191,7 +192,7 @@ class _Reader:
 
     def fetch(self, start: int, stop: int) -> bytes:
         """Exactly these bytes."""
-        return patiently(lambda: self._attempt(start, stop), tries=3) if stop > start else b""
+        return patiently(lambda: self._attempt(start, stop), _READS) if stop > start else b""
 
     def _attempt(self, start: int, stop: int) -> bytes:
         try:
