@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from itertools import count, cycle
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def enlarge(run: Path, rows: int, place: Path) -> None:
     for entry in files:
         (place / "shards" / entry["path"]).hardlink_to(run / "shards" / entry["path"])
     left = rows
-    for number, entry in zip(count(), cycle(training), strict=False):
+    for number, entry in enumerate(cycle(training)):
         if left <= 0:
             break
         name = f"train-{number:07d}.parquet"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from pipeline.config import build
 from pipeline.storage import Folder
 from tests.training.test_inputs import read
-from tests.training.test_resume import checkpoints_of, fit
+from tests.training.test_resume import checkpoints_of, fit, resumes_at
 from training.checkpoint import Checkpoints
 from training.config import TrainingConfig
 from training.optim import class_weights
@@ -62,13 +61,7 @@ def test_a_resume_in_any_phase_is_the_undisturbed_run(
     undisturbed: Any, prepared: Path, tmp_path: Path, number: int
 ) -> None:
     """Numbers 2, 6, 10 and 14 are after an epoch's last step, 3, 7 and 11 between two phases."""
-    folder, weights, lines = undisturbed
-    shutil.copytree(folder, tmp_path / "again")
-    for name in checkpoints_of(folder)[number + 1 :]:
-        (tmp_path / "again" / "checkpoints" / name).unlink()
-    again, lines_again = fit(prepared, tmp_path / "again", **EVERYTHING, drop_rate=0.0)
-    assert lines_again == lines
-    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    resumes_at(number, undisturbed, prepared, tmp_path, **EVERYTHING, drop_rate=0.0)
 
 
 def model_at(folder: Path, number: int) -> dict[str, torch.Tensor]:
@@ -150,13 +143,7 @@ def test_a_resume_knows_of_lowered_rates_and_of_patience(
     stopped_early: Any, prepared: Path, tmp_path: Path, number: int
 ) -> None:
     """From the checkpoint of each epoch of the phase that stops early."""
-    folder, weights, lines = stopped_early
-    shutil.copytree(folder, tmp_path / "again")
-    for name in checkpoints_of(folder)[number + 1 :]:
-        (tmp_path / "again" / "checkpoints" / name).unlink()
-    again, lines_again = fit(prepared, tmp_path / "again", **STOPS_EARLY)
-    assert lines_again == lines
-    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    resumes_at(number, stopped_early, prepared, tmp_path, **STOPS_EARLY)
 
 
 def test_what_is_published_is_the_moving_average(prepared: Path, tmp_path: Path) -> None:

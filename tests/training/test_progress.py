@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def shown(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, shown: bool = True) -> str:
+def bar_on(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, shown: bool = True) -> str:
     """The bar after 20 of 100 pictures of the second of three epochs, in 10 seconds of which 2.5 were waiting."""
     monkeypatch.setattr("sys.stderr", terminal)
     plan = (Phase(epochs=1), Phase(epochs=2))
@@ -34,7 +34,7 @@ def shown(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, shown: bool = 
 
 def test_the_bar_tells_the_share_of_waiting_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """180 of the 200 pictures of this epoch and the next are left, at 2 a second."""
-    bar = shown(Terminal(), monkeypatch)
+    bar = bar_on(Terminal(), monkeypatch)
     assert "epoch 2/3" in bar
     assert "20/100" in bar
     assert "loss=0.2500" in bar
@@ -44,5 +44,5 @@ def test_the_bar_tells_the_share_of_waiting_and_the_time_left(monkeypatch: pytes
 
 
 def test_nothing_is_drawn_where_nobody_watches_or_by_another_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shown(io.StringIO(), monkeypatch) == ""
-    assert shown(Terminal(), monkeypatch, shown=False) == ""
+    assert bar_on(io.StringIO(), monkeypatch) == ""
+    assert bar_on(Terminal(), monkeypatch, shown=False) == ""

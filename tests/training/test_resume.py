@@ -86,6 +86,17 @@ def checkpoints_of(folder: Path) -> list[str]:
     return Checkpoints(Folder(str(folder / "checkpoints")), 1).names()
 
 
+def resumes_at(number: int, whole: Sequence[Any], prepared: Path, place: Path, **changes: Any) -> None:
+    """Hold a resume from a checkpoint of a whole run (its folder, weights and lines) to that run, to the bit."""
+    folder, weights, lines = whole
+    shutil.copytree(folder, place / "again")
+    for name in checkpoints_of(folder)[number + 1 :]:
+        (place / "again" / "checkpoints" / name).unlink()
+    again, lines_again = fit(prepared, place / "again", **changes)
+    assert lines_again == lines
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+
+
 @pytest.mark.parametrize("undisturbed", ["adamw"], indirect=True)
 def test_there_is_a_checkpoint_at_every_step_and_two_at_an_epoch_s_end(undisturbed: Any) -> None:
     stems = [name.removesuffix(".json").split("-")[1:] for name in checkpoints_of(undisturbed[1])]
@@ -100,13 +111,8 @@ def test_a_resume_at_any_step_is_the_undisturbed_run(
     undisturbed: Any, prepared: Path, tmp_path: Path, number: int
 ) -> None:
     """Numbers 4, 5, 10 and 11 are an epoch's end, before and after its validation."""
-    optimizer, folder, weights, lines = undisturbed
-    shutil.copytree(folder, tmp_path / "again")
-    for name in checkpoints_of(folder)[number + 1 :]:
-        (tmp_path / "again" / "checkpoints" / name).unlink()
-    again, lines_again = fit(prepared, tmp_path / "again", optimizer=optimizer)
-    assert lines_again == lines
-    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    optimizer, *whole = undisturbed
+    resumes_at(number, whole, prepared, tmp_path, optimizer=optimizer)
 
 
 def test_a_run_whose_loader_process_died_continues_as_the_undisturbed_one(
