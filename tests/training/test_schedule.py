@@ -112,9 +112,10 @@ def test_a_phase_that_stops_early_makes_way_for_the_next() -> None:
 
 
 def test_a_phase_has_what_it_does_not_say_from_the_run() -> None:
-    common = {"epochs": 7, "lr": 0.25, "patience": 3, "plateau": {"patience": 5}, "warmup_steps": 9}
+    common: dict[str, Any] = {"epochs": 7, "lr": 0.25, "patience": 3, "warmup_steps": 9}
+    common |= {"schedule": "plateau", "plateau": {"patience": 5}}
     first, second = plan({"epochs": 2, "lr": 0.5, "warmup_epochs": 0.5}, {"plateau": {"factor": 0.1}}, **common)
     assert (first.epochs, first.lr, first.patience) == (2, 0.5, 3)
     assert (first.warmup_epochs, first.warmup_steps) == (0.5, 0)
     assert (second.epochs, second.lr, second.warmup_steps) == (7, 0.25, 9)
-    assert (second.plateau.factor, second.plateau.patience) == (0.1, 5)
+    assert (second.schedule, second.plateau.factor, second.plateau.patience) == ("plateau", 0.1, 5)
