@@ -21,7 +21,7 @@ from training import vit
 from training.calibrate import fit_temperature, fit_threshold, operating_point
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainingConfig
-from training.device import Compute, choose, device_of, explained, reproducible
+from training.device import Compute, choose, device_of, explained, keep_freed_memory, reproducible
 from training.export import INPUT, OPSET, OUTPUT, check_onnx, to_onnx
 from training.identity import difference, is_done
 from training.inputs import Inputs
@@ -73,7 +73,9 @@ class Work:
             if len(set(ranks.gather(checkpoint and checkpoint.state["tensors"]["sha256"]))) > 1:
                 error = SetupError(f"{self._logs}: the ranks see different checkpoints: all must see the same folder.")
                 raise ranks.common(error)
-            compute = choose(self._config, device, checkpoint.state["threads"] if checkpoint else None)
+            compute = choose(self._config, device, _recorded_threads(checkpoint, ranks.world))
+            if device.type == "cpu":
+                keep_freed_memory()
             with reproducible(compute), explained(self._config):
                 detector, val, best = self._train(checkpoint, compute, ranks)
                 if ranks.leads:
@@ -224,6 +226,13 @@ class Work:
             "output": {"name": OUTPUT, "dtype": "float32"},
             "opset": OPSET,
         }
+
+
+def _recorded_threads(checkpoint: Checkpoint | None, world: int) -> int | None:
+    """The thread count to go on with; a number of ranks shares the cores otherwise than another."""
+    if checkpoint is None or checkpoint.state["ranks"] != world:
+        return None
+    return int(checkpoint.state["threads"])
 
 
 def _moved(state: dict[str, Any], compute: Compute, world: int) -> str:
