@@ -23,6 +23,8 @@ def make_optimizer(detector: Detector, config: TrainingConfig, lr: float) -> tor
     groups: Any = param_groups_weight_decay(detector, config.weight_decay)
     if config.layer_decay < 1.0:
         groups = param_groups_layer_decay(detector.backbone, config.weight_decay, layer_decay=config.layer_decay)
+        if config.head:  # timm's uppermost layer is one below it then, and no head
+            groups = [{**group, "lr_scale": group["lr_scale"] * config.layer_decay} for group in groups]
         groups += param_groups_weight_decay(detector.head, config.weight_decay)
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":

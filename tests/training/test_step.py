@@ -145,13 +145,14 @@ def test_the_loss_of_a_step_is_the_sum_over_its_rows_without_l2() -> None:
     torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_each_layer_below_the_head_moves_by_the_decay_less_than_the_one_above() -> None:
+@pytest.mark.parametrize(("head", "output"), [([], "backbone.head"), ([DENSE], "head.output")])
+def test_each_layer_below_the_head_moves_by_the_decay_less_than_the_one_above(head: list[Any], output: str) -> None:
     moved = [
-        _moved({**SGD, "momentum": 0.0, "head": [], "model": "test_vit", "layer_decay": decay}) for decay in (1, 0.5)
+        _moved({**SGD, "momentum": 0.0, "head": head, "model": "test_vit", "layer_decay": decay}) for decay in (1, 0.5)
     ]
     shares = {name: float(moved[1][name] / moved[0][name]) for name in moved[0]}
     depth = 1 + max(int(name.split(".")[2]) for name in shares if name.startswith("backbone.blocks."))
-    assert shares["backbone.head.weight"] == pytest.approx(1.0, rel=1e-3)
+    assert shares[f"{output}.weight"] == pytest.approx(1.0, rel=1e-3)
     for number in range(depth):
         above = depth - number
         assert shares[f"backbone.blocks.{number}.mlp.fc1.weight"] == pytest.approx(0.5**above, rel=1e-2)
@@ -162,7 +163,9 @@ def _moved(changes: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """How far each weight moved in a step."""
     config = config_of(changes)
     torch.manual_seed(1)
-    detector = Detector(timm.create_model("test_vit", num_classes=1, img_size=32), MEAN, STD)
+    backbone: Any = timm.create_model("test_vit", num_classes=0 if config.head else 1, img_size=32)
+    head = build_head(backbone.num_features, config.head, 1) if config.head else None
+    detector = Detector(backbone, MEAN, STD, head=head)
     before = copy.deepcopy(dict(detector.named_parameters()))
     Stepper(detector, config, config.plan[0], CPU, Ranks(), (1.0, 1.0)).step(batch_of(0, side=32), 0, 0, RATE)
     return {name: (value - before[name]).norm().detach() for name, value in detector.named_parameters()}
