@@ -69,8 +69,8 @@ def run_command(main: Callable[[Sequence[str] | None], Any], arguments: Sequence
     except TelltaleError as error:
         say(f"error: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        say("interrupted: run the same command again to continue.")
+    except KeyboardInterrupt as stop:  # with a message where running again takes more
+        say(f"interrupted {stop}" if stop.args else "interrupted: run the same command again to continue.")
         return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; no message from the exit hook

@@ -48,7 +48,7 @@ class Checkpoints:
         data = safetensors.torch.save(plain)
         digest = hashlib.sha256(data).hexdigest()
         path = f"{stem}-{digest[:16]}.safetensors"
-        self._folder.put(path, data)
+        self._put(path, data)
         return {"path": path, "sha256": digest}
 
     def get_tensors(self, reference: Mapping[str, Any]) -> Tensors:
@@ -86,7 +86,7 @@ class Checkpoints:
         stem = f"step-{step:09d}-{epochs:05d}"
         kept = {"tensors": self.put_tensors(stem, tensors), "references": list(references)}
         body = {**state, "kind": "checkpoint", **kept}
-        self._folder.put(f"{stem}.json", canonical_json(seal(body)))
+        self._put(f"{stem}.json", canonical_json(seal(body)))
         self._prune(f"{stem}.json")
 
     def latest(self) -> Checkpoint | None:
@@ -112,6 +112,15 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove them all."""
         self._folder.remove("")
+
+    def _put(self, path: str, data: bytes) -> None:
+        try:
+            self._folder.put(path, data)
+        except StorageError as error:
+            raise StorageError(
+                f"{error} What was saved before stays good: give --resume then. training.checkpoints_kept (now "
+                f"{self._keep}) says how many checkpoints lie there."
+            ) from error
 
     def _prune(self, last: str) -> None:
         """Later ones than the last that was saved are of what a resume could not read, and went back behind."""

@@ -7,6 +7,7 @@ anything: a run without it would make the same bundle.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -55,19 +56,25 @@ class Logs:
         # TensorBoard forgets whole steps; the last has an epoch's values too, which may not be among what is kept.
         again = [] if any(line["kind"] == "epoch" for line in at_step) else at_step
         purged = step if again else step + 1
-        self._board = SummaryWriter(str(local_path(uri) / "tensorboard"), purge_step=purged if step else None)
+        with self._told():
+            self._board = SummaryWriter(str(local_path(uri) / "tensorboard"), purge_step=purged if step else None)
         for line in again:
             self._show(line)
+        self._hook = threading.excepthook
 
     def __enter__(self) -> Logs:
+        threading.excepthook = self._thread_failed
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._told():
-            self._stream.close()
-            self._board.close()
+        try:
+            with self._told():
+                self._stream.close()
+                self._board.close()
+        finally:
+            threading.excepthook = self._hook
 
     def step(self, values: Mapping[str, Any]) -> None:
         """Log a step: at least `step`, `epoch`, `loss`, `lr`."""
@@ -76,7 +83,8 @@ class Logs:
 
     def pictures(self, pixels: torch.Tensor) -> None:
         """Show the run's first batch, uint8 (n, size, size, 3), as the model gets it."""
-        self._board.add_images("train/first batch", pixels[:_SHOWN].cpu(), 0, dataformats="NHWC")
+        with self._told():
+            self._board.add_images("train/first batch", pixels[:_SHOWN].cpu(), 0, dataformats="NHWC")
 
     def epoch(self, history: list[dict[str, Any]], logits: Floats, labels: Floats, detector: Detector) -> None:
         """Log the last epoch of a history with its distributions, and draw the curves of all.
@@ -88,13 +96,14 @@ class Logs:
         """
         last = history[-1]
         self._write({"kind": "epoch", **last})
-        for key in ("train_loss", "val_loss", "val_auc", "val_accuracy"):
-            self._board.add_scalar(f"epoch/{key}", last[key], last["step"])
-        for label, name in enumerate(LABELS):
-            self._board.add_histogram(f"validation logits/{name}", logits[labels == label], last["step"])
-        for name, weights in detector.named_parameters():
-            if weights.ndim > 1:
-                self._board.add_histogram(f"weights/{name}", weights.detach().float().cpu().numpy(), last["step"])
+        with self._told():
+            for key in ("train_loss", "val_loss", "val_auc", "val_accuracy"):
+                self._board.add_scalar(f"epoch/{key}", last[key], last["step"])
+            for label, name in enumerate(LABELS):
+                self._board.add_histogram(f"validation logits/{name}", logits[labels == label], last["step"])
+            for name, weights in detector.named_parameters():
+                if weights.ndim > 1:
+                    self._board.add_histogram(f"weights/{name}", weights.detach().float().cpu().numpy(), last["step"])
         self.flush()
         self._folder.put("curves.png", draw_curves(history))
 
@@ -105,13 +114,19 @@ class Logs:
             self._board.flush()
 
     def _show(self, values: Mapping[str, Any]) -> None:
-        self._board.add_scalar("train/loss", values["loss"], values["step"])
-        self._board.add_scalar("train/lr", values["lr"], values["step"])
-        self._board.add_scalar("train/waiting", values["wait"] / max(values["seconds"], 1e-9), values["step"])
+        waiting = values["wait"] / max(values["seconds"], 1e-9)
+        with self._told():
+            for key, value in {"loss": values["loss"], "lr": values["lr"], "waiting": waiting}.items():
+                self._board.add_scalar(f"train/{key}", value, values["step"])
 
     def _write(self, line: Mapping[str, Any]) -> None:
         with self._told():
             self._stream.write(json.dumps(line) + "\n")
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread of its own, which keeps its error for the next call: `_told` tells it then."""
+        if not (isinstance(failure.exc_value, OSError) and type(failure.thread).__module__.startswith("tensorboard.")):
+            self._hook(failure)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -39,9 +42,11 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("before a checkpoint was written: continue from the last one with --resume.")
         self.received = signal.Signals(number)
-        self._ranks.say(f"{self.received.name}: writing a checkpoint after this step.")
+        if self._ranks.leads:  # print cannot be called here: the signal may have come in the midst of a print
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                os.write(sys.stderr.fileno(), f"{self.received.name}: writing a checkpoint after this step.\n".encode())
 
     def agree(self) -> None:
         """Take what another rank received as received here too; every rank calls this at the same place."""
@@ -55,10 +60,9 @@ class Signals:
             KeyboardInterrupt: on SIGINT.
             TelltaleError: on SIGTERM.
         """
+        if self.received is None:
+            return
+        told = f"{where}; a checkpoint was written: continue with --resume."
         if self.received == signal.SIGINT:
-            raise self._ranks.common(KeyboardInterrupt(), code=128 + signal.SIGINT)
-        if self.received is not None:
-            error = TelltaleError(
-                f"stopped by {self.received.name} {where}; a checkpoint was written: continue with --resume."
-            )
-            raise self._ranks.common(error)
+            raise self._ranks.common(KeyboardInterrupt(told), code=128 + signal.SIGINT)
+        raise self._ranks.common(TelltaleError(f"stopped by {self.received.name} {told}"))

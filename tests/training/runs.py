@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,10 @@ def flipped(row: Mapping[str, Any]) -> dict[str, Any]:
     buffer = io.BytesIO()
     Image.fromarray(decode_canonical(row["image"])[:, ::-1]).save(buffer, format="PNG")
     return {**row, "image": buffer.getvalue(), "variant": "hflip"}
+
+
+def fill(path: Path) -> None:
+    """Write a file until the disk is full."""
+    with suppress(OSError), path.open("wb", buffering=0) as stream:
+        while stream.write(bytes(4096)):
+            pass

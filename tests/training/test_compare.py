@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from pipeline.storage import Folder
 from tests.datasets import make_dataset
 from tests.evaluation.test_report_html import Page
 from tests.training.compared import cells
-from tests.training.runs import make_run, train
+from tests.training.runs import fill, make_run, train
 from training.compare import main
 from training.compare_cost import Cost
 from training.compare_runs import read_runs
@@ -328,13 +327,6 @@ def test_an_earlier_page_is_replaced_and_anything_else_is_not(runs: Path, tmp_pa
     code, _, err = compare(runs / "one", "--output", tmp_path)
     assert code == 2
     assert "is a folder" in err
-
-
-def fill(path: Path) -> None:
-    """Write a file until the disk is full."""
-    with suppress(OSError), path.open("wb", buffering=0) as stream:
-        while stream.write(bytes(4096)):
-            pass
 
 
 def test_a_full_disk_leaves_the_earlier_page(runs: Path, tiny_disk: Path, compare: Compare) -> None:

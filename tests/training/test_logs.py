@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from pipeline.errors import StorageError
+from tests.training.runs import fill
 from training.curves import draw_curves
 from training.logs import Logs
 from training.model import Detector
@@ -103,3 +106,23 @@ def test_a_new_run_starts_new_logs(tmp_path: Path) -> None:
             logs.step(step(1))
     assert len(lines(tmp_path, "step")) == 1
     assert len(list((tmp_path / "logs" / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize("board", [False, True])
+def test_a_full_disk_is_told_whichever_file_meets_it(
+    tiny_disk: Path, capfd: pytest.CaptureFixture[str], board: bool
+) -> None:
+    """TensorBoard's file grows in a thread of its own."""
+    message = r"metrics\.jsonl: cannot be written \(No space left on device\).*--resume"
+    pictures = torch.randint(0, 256, (16, 32, 32, 3), dtype=torch.uint8)
+
+    def log_on_and_on() -> None:
+        with Logs(str(tiny_disk / "logs"), 0, 0) as logs:
+            fill(tiny_disk / "filler")
+            for number in range(1, 1000):
+                logs.pictures(pictures) if board else logs.step(step(number))
+                logs.flush()
+
+    with pytest.raises(StorageError, match=message):
+        log_on_and_on()
+    assert "Traceback" not in capfd.readouterr().err

@@ -7,12 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from pipeline.cli import run_command
 from pipeline.errors import DataError, OutputExistsError, StorageError, UsageError
+from pipeline.storage import Folder
 from tests.training.runs import sets, train
+from training.checkpoint import Checkpoints
 from training.run import main
 
 
@@ -74,8 +78,26 @@ def test_a_loss_that_is_not_a_number_names_the_setting_and_keeps_the_last_checkp
     assert not (fresh / "model").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"lr": 1e300, "checkpoint_steps": 1}, "a weight after step 2 is"),
+        ({"lr": 1e30, "checkpoint_steps": 0}, "a validation logit of epoch 2 is"),
+    ],
+)
+def test_what_is_not_a_number_gets_into_no_checkpoint(fresh: Path, settings: dict[str, Any], what: str) -> None:
+    """A step an epoch: the loss of the second is that of the first's weights, and finite."""
+    phases = json.dumps([{"epochs": 1, "lr": 0.01}, {"epochs": 1, "lr": settings.pop("lr")}])
+    with pytest.raises(DataError, match=what):
+        train(fresh, batch_size=200, optimizer="sgd", phases=phases, epochs=10, lr=3e-4, **settings)
+    last = Checkpoints(Folder(str(fresh / "logs" / "checkpoints")), 2).latest()
+    assert last is not None
+    assert last.state["at"]["step"] == 1
+    assert all(bool(torch.isfinite(value).all()) for value in last.tensors.values())
+
+
 def test_a_full_disk_is_told(fresh: Path, tiny_disk: Path) -> None:
-    with pytest.raises(StorageError, match="the disk is full"):
+    with pytest.raises(StorageError, match=r"the disk is full.*--resume.*training\.checkpoints_kept \(now 2\)"):
         train(fresh, "--logs", str(tiny_disk / "logs"), checkpoint_steps=1)
     assert not (fresh / "model").exists()
 
