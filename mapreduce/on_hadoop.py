@@ -20,11 +20,11 @@ from typing import Any, Final, Self
 
 from tqdm import tqdm
 
-from pipeline.cli import say
+from pipeline.cli import progress, say
 from pipeline.errors import SetupError
 from pipeline.java import check_java
 
-__all__ = ["LINES_PER_TASK", "WORKER", "Progress", "failure", "hadoop_options", "plain_name"]
+__all__ = ["LINES_PER_TASK", "WORKER", "Progress", "failure", "hadoop_options", "plain_name", "showing_logs"]
 
 LINES_PER_TASK: Final = "mapreduce.input.lineinputformat.linespermap"
 
@@ -34,7 +34,8 @@ WORKER: Final = "TELLTALE_WORKER"
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _PACKAGES: Final = ("pipeline", "mapreduce")
 _ENVIRONMENT: Final = "environment"  # the archive's name in a container
-_LOG_WAIT: Final = (0, 2, 4, 8)  # seconds between looks at logs that YARN is still collecting
+_LOG_WAIT: Final = (0, 2, 4, 8, 16, 30)  # seconds between looks at logs that YARN is still collecting
+_APPLICATION: Final = r"application_\d+_\d+"
 
 _CAUSES: Final = (
     (
@@ -177,7 +178,7 @@ def failure(messages: Iterable[str]) -> str | None:
     text = "\n".join(messages)
     if known := _known(text, _CAUSES):
         return known
-    applications = re.findall(r"application_\d+_\d+", text)
+    applications = re.findall(_APPLICATION, text)
     logs = _task_logs(applications[-1]) if applications else ""
     if known := _known(logs, _CAUSES):
         return known
@@ -186,6 +187,12 @@ def failure(messages: Iterable[str]) -> str | None:
     if own:
         return f"a task failed with {own[-1].rstrip('.')}"
     return _known(f"{text}\n{logs}", _UNREACHABLE)
+
+
+def showing_logs(messages: Iterable[str]) -> str | None:
+    """The command that shows what a job's tasks wrote, or None if it never got as far as to have any."""
+    applications = re.findall(_APPLICATION, "\n".join(messages))
+    return f"yarn logs -applicationId {applications[-1]}" if applications else None
 
 
 def _known(text: str, causes: Iterable[tuple[str, str]]) -> str | None:
@@ -198,13 +205,16 @@ def _known(text: str, causes: Iterable[tuple[str, str]]) -> str | None:
 def _task_logs(application: str) -> str:
     """What the tasks wrote to standard error, once YARN has collected it."""
     yarn = shutil.which("yarn") or str(Path(os.environ.get("HADOOP_HOME", ""), "bin", "yarn"))
-    command = [yarn, "logs", "-applicationId", application, "-log_files", "stderr"]
-    for seconds in _LOG_WAIT:
+    command, found = [yarn, "logs", "-applicationId", application, "-log_files", "stderr"], ""
+    for seconds in progress(_LOG_WAIT, "collecting the tasks' logs", unit="look"):
         time.sleep(seconds)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        if done.returncode == 0 and "Traceback" in done.stdout:
-            return done.stdout
-    return done.stdout
+        except subprocess.TimeoutExpired:
+            continue  # a cluster that is busy
+        except OSError:
+            break
+        found = done.stdout
+        if done.returncode == 0 and "Traceback" in found:
+            break
+    return found

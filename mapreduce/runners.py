@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from mapreduce.on_hadoop import LINES_PER_TASK, Progress, failure, hadoop_options, plain_name
+from mapreduce.on_hadoop import LINES_PER_TASK, Progress, failure, hadoop_options, plain_name, showing_logs
 from pipeline.cli import say
 from pipeline.errors import SetupError, StorageError, TelltaleError, UsageError
 from pipeline.java import check_java
@@ -132,9 +132,10 @@ def _run(job: Any, runner: str, take: Callable[[str, Any], None]) -> dict[str, i
             if os.environ.get("TELLTALE_DEBUG"):
                 say("\n".join(messages))
             cause = failure(messages) if runner == "hadoop" else None
+            logs = showing_logs(messages) if runner == "hadoop" else None
             raise TelltaleError(
                 f"the {runner} job failed: {cause or _cause(messages, str(error.reason))}. Run again; if it fails the "
-                "same way, TELLTALE_DEBUG=1 shows all that its tasks said."
+                f"same way, {logs or 'TELLTALE_DEBUG=1'} shows all that its tasks said."
             ) from error
         except (
             OSError,

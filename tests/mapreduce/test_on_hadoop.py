@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from mapreduce.on_hadoop import failure, plain_name
+from mapreduce.on_hadoop import failure, plain_name, showing_logs
 
 
 def test_a_file_in_a_folder_with_a_blank_gets_a_plain_name(tmp_path: Path) -> None:
@@ -68,3 +69,31 @@ def test_a_cluster_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_nobody_can_explain_stays_unexplained() -> None:
     assert failure(["Running job: job_1_0001"]) is None
+
+
+def test_logs_that_a_busy_cluster_collects_late_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client fails twice, then has the logs of the application master alone, and at last those of the task."""
+    yarn = tmp_path / "yarn"
+    waited: list[float] = []
+    yarn.write_text(
+        "#!/bin/sh\n"
+        f'echo look >> "{tmp_path}/looks"\n'
+        f'case $(wc -l < "{tmp_path}/looks") in\n'
+        "1|2) exit 1;;\n"
+        "3|4) echo log4j:WARN;;\n"
+        "*) printf 'Traceback (most recent call last):\\nRuntimeError: %s: damaged\\n' \"$3\";;\n"
+        "esac\n"
+    )
+    yarn.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("time.sleep", waited.append)
+    assert failure(["Submitted application application_7_0001"]) == (
+        "a task failed with RuntimeError: application_7_0001: damaged"
+    )
+    assert [seconds for seconds in waited if isinstance(seconds, int)] == [0, 2, 4, 8, 16]  # others are subprocess's
+
+
+def test_the_command_that_shows_the_logs_is_named() -> None:
+    said = ["Submitted application application_7_0001", "Submitted application application_7_0002"]
+    assert showing_logs(said) == "yarn logs -applicationId application_7_0002"
+    assert showing_logs(["no cluster"]) is None
