@@ -144,7 +144,8 @@ class TrainingConfig(Phase):
         batch_size: rows an optimiser step takes, over all ranks and micro-batches; a last batch of one row joins the
             batch before it (batch norm needs two).
         micro_batch: rows that pass the model at once on a rank (one more where a single row would be left); the
-            gradients of a step's micro-batches are accumulated. 0: all at once.
+            gradients of a step's micro-batches are accumulated, but batch norm that learns sees one micro-batch at a
+            time. 0: all at once.
         optimizer: adamw (decoupled weight decay), adam (L2) or sgd (Nesterov momentum).
         weight_decay: not applied to biases and norms.
         momentum: of sgd.
@@ -154,8 +155,9 @@ class TrainingConfig(Phase):
         label_smoothing: s makes of a target y the target y (1 - s) + s / 2, as torch's cross-entropy does.
         drop_rate, drop_path_rate: dropout before timm's head, stochastic depth.
         grad_clip: largest norm of the gradient; 0: no clipping.
-        ema: decay a step of the moving average of the weights, which is what is validated and published; it begins anew
-            with each phase. 0: none.
+        ema: highest decay a step of the moving average of the weights, which is what is validated and published; it
+            begins anew with each phase. Step t of the phase, from 0, has min(ema, 1 - (1 + t)^(-2/3)), as in timm: 0.99
+            is reached after 1,000 steps, 0.998 after 11,180, 0.9999 after a million. 0: none.
         batch_norm: train: as torch does; frozen: the backbone's statistics and weights stay those of the start; sync:
             statistics over all ranks, on GPUs.
         monitor: the metric of which the best epoch is published, and that early stopping follows.
