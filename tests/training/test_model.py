@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers.drop import DropPath
 from torch import nn
 
 from pipeline.config import build
@@ -74,6 +77,17 @@ def test_any_timm_model_works_at_the_data_s_size(inputs: Inputs, name: str, loss
     logits = detector(torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8))
     assert logits.shape == (2,)
     assert logits.abs().max() < 2  # no detector begins certain
+
+
+def test_dropout_and_stochastic_depth_are_the_configuration_s(inputs: Inputs) -> None:
+    """timm raises the depth's rate block by block, up to that of the configuration."""
+    config = build(
+        TrainingConfig, {"model": "test_efficientnet", "pretrained": False, "drop_rate": 0.2, "drop_path_rate": 0.1}
+    )
+    backbone: Any = build_detector(config, inputs).backbone
+    assert backbone.drop_rate == 0.2
+    depths = [module.drop_prob for module in backbone.modules() if isinstance(module, DropPath)]
+    assert 0.05 < max(depths) <= 0.1
 
 
 def test_random_weights_follow_from_the_seed(inputs: Inputs) -> None:

@@ -34,6 +34,13 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_steps": 1,
 }
 TIMEOUT = 240
+TWO_PHASES: dict[str, Any] = {
+    "momentum": 0.0,
+    "grad_clip": 0.01,
+    "monitor": "val_loss",
+    "phases": json.dumps([{"epochs": 9, "lr": 20.0, "patience": 2, "unfreeze": 6}, {"unfreeze": "all"}]),
+}
+"""The first rate is so high that the first phase gets worse, ends early, and hands on weights that are not its last."""
 
 
 def command(run: Path, ranks: int, *options: str, **changes: Any) -> list[str]:
@@ -104,6 +111,7 @@ def test_the_place_of_an_id_is_part_of_the_digest(prepared: Path) -> None:
     "changes",
     [
         {"model": "test_vit", "micro_batch": 16, "grad_clip": 1.0, "batch_size": 61},
+        TWO_PHASES,
         {"model": "efficientnet_b1", "batch_norm": "frozen", "epochs": 1, "batch_size": 81},
     ],
 )
@@ -125,9 +133,9 @@ def test_two_ranks_train_the_weights_of_one(prepared: Path, tmp_path: Path, chan
     assert [json.loads((run / "model" / "bundle.json").read_bytes())["ranks"] for run in runs] == [1, 2]
 
 
-def stop_at_a_checkpoint(run: Path, **changes: Any) -> None:
-    """Start two ranks and end them by a SIGTERM to torchrun, which hands it on."""
-    process = start(run, 2, **changes)
+def stop_at_a_checkpoint(run: Path, ranks: int = 2, **changes: Any) -> None:
+    """Start ranks and end them by a SIGTERM to torchrun, which hands it on."""
+    process = start(run, ranks, **changes)
     wait_for_checkpoint(run, process, TIMEOUT)
     process.send_signal(signal.SIGTERM)
     shown = finish(process)
@@ -135,16 +143,19 @@ def stop_at_a_checkpoint(run: Path, **changes: Any) -> None:
     assert shown.count("a checkpoint was written") == 1, shown
 
 
-def test_a_single_process_continues_where_ranks_were_stopped(
-    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_fewer_or_more_ranks_continue_where_others_were_stopped(
+    prepared: Path, tmp_path: Path, before: int, after: int
 ) -> None:
     whole, stopped = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "stopped")
     changes = {**SETTINGS, "epochs": 8}
     assert train(whole, **changes) == 0
-    stop_at_a_checkpoint(stopped, epochs=8)
+    stop_at_a_checkpoint(stopped, before, epochs=8)
     assert len(steps(stopped)) < len(steps(whole))
-    assert train(stopped, "--resume", **changes) == 0
-    assert "continuing at step" in capsys.readouterr().err
+    process = start(stopped, after, "--resume", epochs=8)
+    shown = finish(process)
+    assert process.returncode == 0, shown
+    assert f"which was reached by {before} x cpu" in shown
     assert steps(stopped) == steps(whole)
     one, two = (load_file(run / "model" / "model.safetensors") for run in (whole, stopped))
     for key, value in one.items():
@@ -154,7 +165,13 @@ def test_a_single_process_continues_where_ranks_were_stopped(
 def test_two_ranks_that_were_stopped_continue_to_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
     """Also where each rank's batch norm and moving average have seen its own share, and its dropout draws its own."""
     whole, stopped = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "stopped")
-    changes = {"model": "test_efficientnet", "epochs": 6, "ema": 0.9, "drop_rate": 0.5, "micro_batch": 16}
+    changes: dict[str, Any] = {
+        "model": "test_efficientnet",
+        "epochs": 6,
+        "ema": 0.9,
+        "drop_rate": 0.5,
+        "micro_batch": 16,
+    }
     stop_at_a_checkpoint(stopped, **changes)
     for run in (whole, stopped):
         process = start(run, 2, "--resume", **changes)

@@ -9,8 +9,9 @@ import importlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,18 @@ from torch import nn
 
 import evaluation.run
 from pipeline.cli import show_config
-from pipeline.config import SECTIONS, build, read_yaml
+from pipeline.config import SECTIONS, build, load, read_yaml
 from pipeline.layouts import list_input
 from pipeline.splitting import Member, Split, assign_splits
 from pipeline.workflow import CHECKS, Workflow
+from spark_jobs.augment_config import AugmentConfig
 from tests.bundles import make_bundle
 from tests.conftest import ROOT
 from tests.datasets import make_dataset
 from tests.training.recipes import FOLDER, RECIPES, count, ingest_of, path_of, training_of
+from training.freeze import freeze
 from training.head import build_head
+from training.model import Detector
 
 SETTINGS = {
     "demo": "DemoConfig",
@@ -62,6 +66,90 @@ def test_there_is_one_celebahq_workflow_in_two_places() -> None:
     assert recipe.pop("name") == "efficientnet_b1_celebahq"
     assert plain.pop("name") == "celebahq"
     assert recipe == plain
+
+
+# --- what the originals say
+
+ADAM_32 = {"optimizer": "adam", "loss": "bce", "weight_decay": 0.0, "batch_size": 32}
+"""What the originals share, but for one."""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (
+            "efficientnet_b1_celebahq",
+            {"model": "efficientnet_b1", **ADAM_32, "loss": "ce", "weight_decay": 1e-4, "pretrained": True},
+        ),
+        ("efficientnet_b0_two_phase", {"model": "efficientnet_b0", **ADAM_32, "pretrained": True}),
+        ("resnet50_cifake", {"model": "resnet50", **ADAM_32, "pretrained": True, "monitor": "val_loss"}),
+        ("resnet50v2_frozen", {"model": "resnetv2_50", **ADAM_32, "pretrained": True, "monitor": "val_loss"}),
+        ("vit_scratch", {"model": "vit_wide_patch16", **ADAM_32, "pretrained": False, "monitor": "val_loss"}),
+        ("resnet50_l2", {"model": "resnet50", **ADAM_32, "pretrained": True, "monitor": "val_accuracy"}),
+        (
+            "efficientnet_b1_robust",
+            {"model": "efficientnet_b1", "optimizer": "adamw", "pretrained": True, "threshold.target_fpr": 0.01},
+        ),
+    ],
+)
+def test_a_recipe_trains_as_the_original(recipe: str, expected: dict[str, Any]) -> None:
+    config = training_of(recipe)
+    assert {key: attrgetter(key)(config) for key in expected} == expected
+    assert config.batch_norm == "train"
+    assert (config.ema > 0, config.robust.on) == (recipe == "efficientnet_b1_robust",) * 2
+
+
+PLATEAU = {"schedule": "plateau", "plateau.factor": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("efficientnet_b1_celebahq", [{"epochs": 10, "lr": 1e-4, "schedule": "constant", "unfreeze": "all"}]),
+        (
+            "efficientnet_b0_two_phase",
+            [
+                {"epochs": 5, "lr": 1e-4, "schedule": "constant", "unfreeze": "head"},
+                {"epochs": 10, "lr": 1e-5, **PLATEAU},
+            ],
+        ),
+        (
+            "resnet50_cifake",
+            [{"epochs": 10, "lr": 1e-3, "schedule": "constant", "unfreeze": "all", "patience": 3}],
+        ),
+        (
+            "resnet50v2_frozen",
+            [{"epochs": 20, "lr": 1e-3, **PLATEAU, "plateau.patience": 2, "unfreeze": "head", "patience": 3}],
+        ),
+        ("vit_scratch", [{"lr": 1e-4, "schedule": "constant", "unfreeze": "all", "patience": 3}]),
+        (
+            "resnet50_l2",
+            [{"epochs": 15, "lr": 1e-3, **PLATEAU, "plateau.patience": 3, "unfreeze": "head", "patience": 5}],
+        ),
+    ],
+)
+def test_its_phases_are_the_original_s(recipe: str, expected: list[dict[str, Any]]) -> None:
+    plan = training_of(recipe).plan
+    found = [{key: attrgetter(key)(phase) for key in wanted} for phase, wanted in zip(plan, expected, strict=True)]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "variants", "size"),
+    [
+        ("efficientnet_b1_celebahq", ["identity", "hflip", "rot90", "rot270"], 240),
+        ("efficientnet_b0_two_phase", ["identity", "hflip", "rotate15", "rotate-15"], 224),
+        ("resnet50_cifake", ["identity", "hflip", "vflip", "rot180"], 32),
+        ("resnet50v2_frozen", ["identity"], 224),
+        ("vit_scratch", ["identity"], 224),
+        ("resnet50_l2", ["identity"], 224),
+        ("efficientnet_b1_robust", ["identity", "hflip"], 128),
+    ],
+)
+def test_its_pictures_are_the_original_s(recipe: str, variants: list[str], size: int) -> None:
+    assert load(AugmentConfig, path_of(recipe), section="augment").variants == tuple(variants)
+    geometry = ingest_of(recipe).canonical.geometry
+    assert (geometry.size, geometry.mode) == (size, "native" if recipe == "efficientnet_b1_robust" else "resize")
 
 
 # --- splits
@@ -128,19 +216,49 @@ def test_the_recipe_without_a_test_split_has_a_report_that_says_so(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("recipe", "features", "expected"),
+    ("recipe", "features", "layers", "expected"),
     [
-        ("efficientnet_b0_two_phase", 1280, 328_193),
-        ("resnet50_cifake", 2048, 558_081),
-        ("resnet50v2_frozen", 2048, 558_337),
-        ("vit_scratch", 384, 197_633),
-        ("resnet50_l2", 2048, 307_501),
+        ("efficientnet_b0_two_phase", 1280, "256 relu, dropout 0.5", 328_193),
+        ("resnet50_cifake", 2048, "256 relu, batch norm, dropout 0.5, 128 relu", 558_081),
+        ("resnet50v2_frozen", 2048, "256 relu, batch norm, dropout 0.5, 128 relu, batch norm, dropout 0.3", 558_337),
+        ("vit_scratch", 384, "512 gelu, dropout 0.3", 197_633),
+        ("resnet50_l2", 2048, "150 relu, dropout 0.5", 307_501),
     ],
 )
-def test_a_head_has_as_many_parameters_as_the_original(recipe: str, features: int, expected: int) -> None:
+def test_a_head_is_the_original_s_to_a_parameter(recipe: str, features: int, layers: str, expected: int) -> None:
     config = training_of(recipe)
-    assert count(build_head(features, config.head, config.outputs)) == expected
+    head = build_head(features, config.head, config.outputs)
+    assert ", ".join(described(head)) == layers
+    assert count(head) == expected
+    assert [layer.l2 for layer in config.head if layer.l2] == ([0.01] if recipe == "resnet50_l2" else [])
     assert getattr(timm.create_model(config.model, num_classes=0), "head_hidden_size", features) == features
+
+
+def described(head: nn.Sequential) -> Iterator[str]:
+    """The layers in words, but for the output."""
+    *layers, output = head
+    assert isinstance(output, nn.Linear)
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            after = layers[layers.index(layer) + 1]
+            yield f"{layer.out_features} {type(after).__name__.lower()}"
+        elif isinstance(layer, nn.BatchNorm1d):
+            yield "batch norm"
+        elif isinstance(layer, nn.Dropout):
+            yield f"dropout {layer.p}"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "learn"),
+    [("efficientnet_b0_two_phase", 328_193), ("resnet50v2_frozen", 558_337), ("resnet50_l2", 307_501)],
+)
+def test_on_a_frozen_backbone_the_head_learns_alone(recipe: str, learn: int) -> None:
+    config = training_of(recipe)
+    backbone: Any = timm.create_model(config.model, num_classes=0)
+    head = build_head(backbone.num_features, config.head, config.outputs)
+    detector = Detector(backbone, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), head=head)
+    freeze(detector, config.plan[0], config.batch_norm)
+    assert sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad) == learn
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from pipeline.cli import run_command
 from pipeline.config import build
 from pipeline.errors import DataError, OutputExistsError, SetupError, TelltaleError
 from pipeline.storage import Folder
-from tests.training.runs import SMALL, make_run, sets, train
-from tests.training.test_inputs import read
+from tests.training.runs import SMALL, make_run, make_stats, sets, train
+from tests.training.test_inputs import change_manifest, read
 from training.checkpoint import Checkpoints
 from training.config import TrainingConfig
 from training.device import choose, reproducible
@@ -214,6 +214,8 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_first(
     shown = process.communicate(timeout=60)[1]
     assert process.returncode == code, shown
     assert "Traceback" not in shown
+    assert "a checkpoint was written: continue with --resume." in shown
+    assert "same command" not in shown
     steps = [line["step"] for line in logged(fresh / "logs" / "metrics.jsonl")]
     last = max((fresh / "logs" / "checkpoints").glob("*.json"))
     assert json.loads(last.read_bytes())["at"]["step"] == steps[-1]
@@ -269,6 +271,42 @@ def test_a_resume_on_another_dataset_is_refused_with_both_hashes(unfinished: _Un
     assert unfinished.files() == unfinished.before
 
 
+def test_a_resume_on_other_shards_or_statistics_of_the_same_dataset_is_refused(unfinished: _Unfinished) -> None:
+    before, stats = read(unfinished.run), (unfinished.run / "stats.json").read_bytes()
+    make_stats(unfinished.run, before.dataset, mean=[0.1, 0.2, 0.3])
+    with pytest.raises(OutputExistsError, match=f"comes from stats {before.stats}"):
+        train(unfinished.run, "--resume", lr=1e30)
+    (unfinished.run / "stats.json").write_bytes(stats)
+    change_manifest(unfinished.run, libraries={"pyarrow": "0"})
+    assert read(unfinished.run).dataset == before.dataset
+    with pytest.raises(OutputExistsError, match=f"comes from shards {before.shards}"):
+        train(unfinished.run, "--resume", lr=1e30)
+    assert unfinished.files() == unfinished.before
+
+
+def saved_again(run: Path, **changes: Any) -> None:
+    """The newest checkpoint, as if another machine or version had written it."""
+    checkpoints = Checkpoints(Folder(str(run / "logs" / "checkpoints")), 2)
+    checkpoint = checkpoints.latest()
+    assert checkpoint is not None
+    checkpoints.save(1, 0, checkpoint.tensors, {**checkpoint.state, **changes})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("libraries", {"torch": "1.0"}, "other versions of the libraries made it"),
+        ("stage_version", 1, "another version of Telltale made it"),
+    ],
+)
+def test_a_resume_with_other_versions_is_refused(unfinished: _Unfinished, key: str, value: Any, message: str) -> None:
+    checkpoint = Checkpoints(Folder(str(unfinished.run / "logs" / "checkpoints")), 2).latest()
+    assert checkpoint is not None
+    saved_again(unfinished.run, identity={**checkpoint.state["identity"], key: value})
+    with pytest.raises(OutputExistsError, match=message):
+        train(unfinished.run, "--resume", lr=1e30)
+
+
 def test_a_resume_continues_with_settings_that_change_nothing(
     unfinished: _Unfinished, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,10 +319,7 @@ def test_a_resume_continues_with_settings_that_change_nothing(
 def test_a_resume_elsewhere_is_told_that_the_last_digits_differ(
     unfinished: _Unfinished, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoints = Checkpoints(Folder(str(unfinished.run / "logs" / "checkpoints")), 2)
-    checkpoint = checkpoints.latest()
-    assert checkpoint is not None
-    checkpoints.save(1, 0, checkpoint.tensors, {**checkpoint.state, "ranks": 2, "device": "cuda"})
+    saved_again(unfinished.run, ranks=2, device="cuda")
     with pytest.raises(DataError, match="not a finite number"):
         train(unfinished.run, "--resume", lr=1e30)
     assert (
@@ -309,6 +344,19 @@ def test_a_resume_without_checkpoints_starts_at_the_first_step(fresh: Path) -> N
     with pytest.raises(DataError, match="not a finite number"):
         train(fresh, "--resume", lr=1e30)
     assert logged(fresh / "logs" / "metrics.jsonl")[0]["step"] == 1
+
+
+@pytest.mark.parametrize(("ranks", "used"), [(1, 3), (4, len(os.sched_getaffinity(0)))])
+def test_a_resume_goes_on_with_the_recorded_number_of_threads(
+    fresh: Path, capsys: pytest.CaptureFixture[str], ranks: int, used: int
+) -> None:
+    """Unless the ranks were more or fewer: they share the cores."""
+    assert run_command(main, ["--run-dir", str(fresh), *sets(lr=1e30, checkpoint_steps=1, threads=0)]) == 1
+    saved_again(fresh, threads=3, ranks=ranks)
+    capsys.readouterr()
+    with pytest.raises(DataError, match="not a finite number"):
+        train(fresh, "--resume", lr=1e30, threads=0)
+    assert f", {used} threads" in capsys.readouterr().err
 
 
 def test_a_resume_uses_the_recorded_number_of_threads() -> None:

@@ -8,17 +8,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub.constants
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from pipeline.config import build
 from pipeline.errors import UsageError
 from tests.training.runs import sets
-from training.identity import weights_sha256
-from training.weights import load_weights
+from tests.training.test_inputs import read
+from training.config import TrainingConfig
+from training.identity import identity_of, weights_sha256
+from training.model import build_detector
+from training.weights import hub_name, load_weights
 
 Weights = dict[str, torch.Tensor]
 
@@ -120,6 +126,28 @@ def test_without_the_hub_the_command_says_at_once_to_name_a_file(fresh: Path, tm
     assert "Traceback" not in result.stderr
     assert time.monotonic() - started < 60
     assert not (fresh / "model").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"loss": "ce"}, {"head": [{"dense": 8}]}])
+def test_timm_s_own_weights_are_loaded_to_the_bit(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """From the hub's cache, where they lie in 1,000 classes once they were fetched."""
+    name, commit = hub_name("test_efficientnet"), "0" * 40
+    place = tmp_path / f"models--{name.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(commit)
+    (place / "snapshots" / commit).mkdir(parents=True)
+    source = backbone(classes=1000, seed=5)
+    saved(place / "snapshots" / commit / "model.safetensors", source)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    config, inputs = build(TrainingConfig, {"model": "test_efficientnet", **changes}), read(prepared)
+    assert config.pretrained is True
+    found = build_detector(config, inputs).backbone.state_dict()
+    for key, value in source.state_dict().items():
+        if not key.startswith("classifier."):
+            assert torch.equal(found[key], value), key
+    assert identity_of(config, inputs)["config"]["pretrained"] == name
 
 
 @pytest.mark.shared
