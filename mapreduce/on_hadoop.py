@@ -35,7 +35,6 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 _PACKAGES: Final = ("pipeline", "mapreduce")
 _ENVIRONMENT: Final = "environment"  # the archive's name in a container
 _LOG_WAIT: Final = (0, 2, 4, 8, 16, 30)  # seconds between looks at logs that YARN is still collecting
-_APPLICATION: Final = r"application_\d+_\d+"
 
 _CAUSES: Final = (
     (
@@ -178,8 +177,8 @@ def failure(messages: Iterable[str]) -> str | None:
     text = "\n".join(messages)
     if known := _known(text, _CAUSES):
         return known
-    applications = re.findall(_APPLICATION, text)
-    logs = _task_logs(applications[-1]) if applications else ""
+    application = _application(text)
+    logs = _task_logs(application) if application else ""
     if known := _known(logs, _CAUSES):
         return known
     raised = re.findall(r"^[\w.]*(?:Error|Exception)\b: .*$", logs, re.MULTILINE)
@@ -191,8 +190,13 @@ def failure(messages: Iterable[str]) -> str | None:
 
 def showing_logs(messages: Iterable[str]) -> str | None:
     """The command that shows what a job's tasks wrote, or None if it never got as far as to have any."""
-    applications = re.findall(_APPLICATION, "\n".join(messages))
-    return f"yarn logs -applicationId {applications[-1]}" if applications else None
+    application = _application("\n".join(messages))
+    return f"yarn logs -applicationId {application}" if application else None
+
+
+def _application(text: str) -> str | None:
+    """The last application that is named."""
+    return next(reversed(re.findall(r"application_\d+_\d+", text)), None)
 
 
 def _known(text: str, causes: Iterable[tuple[str, str]]) -> str | None:
@@ -210,9 +214,7 @@ def _task_logs(application: str) -> str:
         time.sleep(seconds)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        except subprocess.TimeoutExpired:
-            continue  # a cluster that is busy
-        except OSError:
+        except (OSError, subprocess.TimeoutExpired):  # no client here, or no cluster any more
             break
         found = done.stdout
         if done.returncode == 0 and "Traceback" in found:

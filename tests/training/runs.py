@@ -29,6 +29,7 @@ from pipeline.parquet import write_parquet
 from pipeline.records import SCHEMA_VERSION
 from pipeline.storage import Folder
 from tests.datasets import make_dataset
+from training.checkpoint import Checkpoint, Checkpoints
 from training.run import main
 
 PICTURES: Mapping[str, int] = {"train": 40, "val": 20}
@@ -147,6 +148,13 @@ def publish_shards(run: Path, dataset: str, files: Sequence[FileEntry], canonica
         **changes,
     }
     publish(Folder(str(run / "shards")), "manifest.json", body, overwrite=True)
+
+
+def newest(run: Path) -> Checkpoint:
+    """The newest checkpoint of an unfinished run, which has one."""
+    found = Checkpoints(Folder(str(run / "logs" / "checkpoints")), 1).latest()
+    assert found is not None
+    return found
 
 
 def flipped(row: Mapping[str, Any]) -> dict[str, Any]:

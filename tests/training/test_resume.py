@@ -22,7 +22,7 @@ from pipeline.cli import run_command
 from pipeline.config import build
 from pipeline.errors import DataError, OutputExistsError, SetupError, TelltaleError
 from pipeline.storage import Folder
-from tests.training.runs import SMALL, make_run, make_stats, sets, train
+from tests.training.runs import SMALL, make_run, make_stats, newest, sets, train
 from tests.training.test_inputs import change_manifest, read
 from training.checkpoint import Checkpoints
 from training.config import TrainingConfig
@@ -286,10 +286,10 @@ def test_a_resume_on_other_shards_or_statistics_of_the_same_dataset_is_refused(u
 
 def saved_again(run: Path, **changes: Any) -> None:
     """The newest checkpoint, as if another machine or version had written it."""
-    checkpoints = Checkpoints(Folder(str(run / "logs" / "checkpoints")), 2)
-    checkpoint = checkpoints.latest()
-    assert checkpoint is not None
-    checkpoints.save(1, 0, checkpoint.tensors, {**checkpoint.state, **changes})
+    checkpoint = newest(run)
+    Checkpoints(Folder(str(run / "logs" / "checkpoints")), 2).save(
+        1, 0, checkpoint.tensors, {**checkpoint.state, **changes}
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,9 +300,7 @@ def saved_again(run: Path, **changes: Any) -> None:
     ],
 )
 def test_a_resume_with_other_versions_is_refused(unfinished: _Unfinished, key: str, value: Any, message: str) -> None:
-    checkpoint = Checkpoints(Folder(str(unfinished.run / "logs" / "checkpoints")), 2).latest()
-    assert checkpoint is not None
-    saved_again(unfinished.run, identity={**checkpoint.state["identity"], key: value})
+    saved_again(unfinished.run, identity={**newest(unfinished.run).state["identity"], key: value})
     with pytest.raises(OutputExistsError, match=message):
         train(unfinished.run, "--resume", lr=1e30)
 

@@ -14,9 +14,7 @@ import torch
 
 from pipeline.cli import run_command
 from pipeline.errors import DataError, OutputExistsError, StorageError, UsageError
-from pipeline.storage import Folder
-from tests.training.runs import sets, train
-from training.checkpoint import Checkpoints
+from tests.training.runs import newest, sets, train
 from training.run import main
 
 
@@ -90,8 +88,7 @@ def test_what_is_not_a_number_gets_into_no_checkpoint(fresh: Path, settings: dic
     phases = json.dumps([{"epochs": 1, "lr": 0.01}, {"epochs": 1, "lr": settings.pop("lr")}])
     with pytest.raises(DataError, match=what):
         train(fresh, batch_size=200, optimizer="sgd", phases=phases, epochs=10, lr=3e-4, **settings)
-    last = Checkpoints(Folder(str(fresh / "logs" / "checkpoints")), 2).latest()
-    assert last is not None
+    last = newest(fresh)
     assert last.state["at"]["step"] == 1
     assert all(bool(torch.isfinite(value).all()) for value in last.tensors.values())
 
