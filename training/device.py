@@ -6,7 +6,6 @@ This module must not hold settings; it turns those of the configuration into tor
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 
 from pipeline.errors import SetupError
 from training.config import TrainingConfig
-from training.ranks import local_rank
+from training.ranks import local_cores, local_rank
 
 __all__ = ["Compute", "choose", "device_of", "explained", "keep_freed_memory", "reproducible"]
 
@@ -65,8 +64,7 @@ def choose(config: TrainingConfig, device: torch.device, recorded_threads: int |
         recorded_threads: of the checkpoint that the run continues: it goes on with that number, so that its losses
             stay those of a run that was never interrupted, unless the configuration names a number.
     """
-    cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    on_gpu = device.type == "cuda"
+    cores, on_gpu = local_cores(), device.type == "cuda"
     return Compute(
         device=device,
         threads=config.threads or recorded_threads or cores,

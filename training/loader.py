@@ -1,8 +1,9 @@
 """From shards to batches of uint8 pictures, in an order that no number of workers changes.
 
-Workers are handed row numbers (a batch at a time), read whole row groups and keep the last few. Errors come back as
-values, so that the user sees the message and not a worker's traceback. This module must not decide the order
-(`training.order` does), nor what is done to a training picture (`training.robust`), nor normalise (the model does).
+Workers are handed row numbers (a batch at a time), read whole row groups and keep the last few; the cores that are left
+decode beside them, in threads. Errors come back as values, so that the user sees the message and not a worker's
+traceback. This module must not decide the order (`training.order` does), nor what is done to a training picture
+(`training.robust`), nor normalise (the model does).
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, cycle, islice, pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +30,14 @@ from pipeline.storage import Folder
 from training._workers import DEATHS, Context, more_workers_than_cores, start_worker
 from training.inputs import Inputs, Split
 from training.order import batches_of, epoch_order
+from training.ranks import local_cores
 from training.robust_config import Robust
 
 __all__ = ["Batch", "Batches", "EpochRows", "ShardRows"]
 
 _COLUMNS: Final = ("image", "label", "image_id", "variant")
+_MOST_THREADS: Final = 8  # of one process: with more they mostly wait for Python's lock
+_PIECES: Final = 4  # of a batch, for each thread: some pictures take ten times as long as others
 
 
 @dataclass
@@ -88,17 +93,36 @@ class EpochRows(list[int]):
         super().__init__([*mine, *islice(cycle(rows), max(0, longest - len(mine)))])
 
 
+class _Stored(NamedTuple):
+    """A row as a shard has it: what it is, and where."""
+
+    image: bytes
+    label: int
+    sample: str
+    group: int
+    number: int
+
+
 class ShardRows(Dataset[Any]):
     """A split's rows by number, a batch at a time; holds at most `cached` row groups of encoded pictures.
 
     With `robust`, rows that are asked for as `EpochRows` come as that epoch sees them; others come as they are stored.
+    With `threads`, so many of them decode a batch together, in whichever process it is made.
     """
 
     def __init__(
-        self, folder: Folder, split: Split, size: int, cached: int, robust: Robust | None = None, seed: int = 0
+        self,
+        folder: Folder,
+        split: Split,
+        size: int,
+        cached: int,
+        robust: Robust | None = None,
+        seed: int = 0,
+        threads: int = 1,
     ) -> None:
         self._folder, self._groups, self._size, self._cached = folder, split.groups, size, cached
-        self._robust, self._seed = robust, seed
+        self._robust, self._seed, self._threads = robust, seed, threads
+        self._pool: ThreadPoolExecutor | None = None  # made where it is used: a pool cannot go to another process
         self._starts = [0, *accumulate(group.rows for group in split.groups)]
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
 
@@ -121,22 +145,31 @@ class ShardRows(Dataset[Any]):
             _handed_over(torch.empty(len(rows))),
         )
         pixels, labels = (tensor.numpy() for tensor in tensors)
-        ids: list[str] = []
         # A row group at a time: a window larger than the cache must not read a group twice for one batch.
-        for place in sorted(range(len(rows)), key=lambda place: rows[place]):
-            group = bisect_right(self._starts, rows[place]) - 1
-            table, number = self._table(group), rows[place] - self._starts[group]
-            pixels[place] = self._decode(table.column("image")[number].as_py(), group, number)
-            labels[place] = table.column("label")[number].as_py()
-        for row in rows:
-            group = bisect_right(self._starts, row) - 1
-            table, number = self._table(group), row - self._starts[group]
-            ids.append(f"{table.column('image_id')[number].as_py()}/{table.column('variant')[number].as_py()}")
+        found = {row: self._stored(row) for row in sorted(set(rows))}
+        ids = [found[row].sample for row in rows]
+        labels[:] = [found[row].label for row in rows]
+
+        def decode(places: range) -> None:
+            for place in places:
+                pixels[place] = self._decode(found[rows[place]])
+
+        self._share(decode, len(rows))
         if not isinstance(rows, EpochRows):
             return Batch(*tensors, ids, 0, len(rows))
         if self._robust is not None:
             self._change(pixels, ids, self._robust, rows.epoch)
         return Batch(*tensors, ids[: rows.counted], rows.first, rows.total)
+
+    def _share(self, work: Callable[[range], None], places: int) -> None:
+        """Have the threads do the work for all places, each a few of them at a time."""
+        if self._threads == 1:
+            work(range(places))
+            return
+        self._pool = self._pool or ThreadPoolExecutor(self._threads, "decode")
+        pieces = self._threads * _PIECES
+        for _ in self._pool.map(work, (range(first, places, pieces) for first in range(pieces))):
+            pass
 
     def _change(self, pixels: NDArray[np.uint8], ids: Sequence[str], robust: Robust, epoch: int) -> None:
         from training.robust import robustify  # torchvision takes a second to import, and most runs do without
@@ -153,11 +186,18 @@ class ShardRows(Dataset[Any]):
         self._cache.move_to_end(group)
         return self._cache[group]
 
-    def _decode(self, image: bytes, group: int, number: int) -> NDArray[np.uint8]:
-        where = self._groups[group]
-        at = f"{self._folder.locate(where.path)}: row group {where.number}, row {number}"
+    def _stored(self, row: int) -> _Stored:
+        group = bisect_right(self._starts, row) - 1
+        number = row - self._starts[group]
+        table = self._table(group)
+        image, label, name, variant = (table.column(column)[number].as_py() for column in _COLUMNS)
+        return _Stored(image, label, f"{name}/{variant}", group, number)
+
+    def _decode(self, row: _Stored) -> NDArray[np.uint8]:
+        where = self._groups[row.group]
+        at = f"{self._folder.locate(where.path)}: row group {where.number}, row {row.number}"
         try:
-            pixels = decode_canonical(image)
+            pixels = decode_canonical(row.image)
         except ImageError as error:
             raise IntegrityError(f"{at}: damaged picture ({error}). Make the shards again.") from error
         if pixels.shape != (self._size, self._size, 3):
@@ -212,7 +252,8 @@ class Batches:
         inputs: what to read.
         split: which part of it.
         batch_size: rows a batch.
-        workers: loader processes; 0 decodes in this one. The batches are the same for any number.
+        workers: loader processes; 0 decodes in this one. Each decodes with its share of the cores. The batches are the
+            same for any number of either.
         window: row groups shuffled together, and kept in memory by each process.
         seed: of the order; None: file order.
         pin_memory: for a GPU.
@@ -239,9 +280,10 @@ class Batches:
         self._bounds = batches_of(split.rows, batch_size, training=seed is not None)
         self._order = _Order(ranks)
         changes = () if robust is None else ("training.robust",)
+        size, threads = inputs.canonical.geometry.size, min(_MOST_THREADS, max(1, local_cores() // max(1, workers)))
         with more_workers_than_cores():
             self._loader = DataLoader(
-                ShardRows(inputs.folder, split, inputs.canonical.geometry.size, window, robust, seed or 0),
+                ShardRows(inputs.folder, split, size, window, robust, seed or 0, threads),
                 batch_sampler=self._order,
                 num_workers=workers,
                 collate_fn=_same,

@@ -20,7 +20,7 @@ from pipeline import cli
 from pipeline.errors import SetupError, TelltaleError
 from training.said_once import silent
 
-__all__ = ["Ranks", "joined", "local_rank"]
+__all__ = ["Ranks", "joined", "local_cores", "local_rank"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,11 @@ _LOST: Final = ("Connection closed by peer", "Connection reset by peer", "gloo",
 def local_rank() -> int:
     """This process' number on its machine, as torchrun says it; 0 without torchrun."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_cores() -> int:
+    """The cores that are this process': all that it may use, shared equally by those that torchrun started here."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from multiprocessing.synchronize import SemLock
 from pathlib import Path
@@ -48,6 +50,43 @@ def test_sample_ids_are_the_same_for_any_number_of_workers(prepared: Path, worke
     alone, many = training_batches(prepared), training_batches(prepared, workers)
     for epoch, start in ((0, 0), (1, 3)):
         assert ids(many, epoch, start) == ids(alone, epoch, start)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_for_any_number_of_decoding_threads(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    found = []
+    for cores in (1, 6, 64):
+        monkeypatch.setattr("training.loader.local_cores", partial(int, cores))
+        found.append(list(training_batches(prepared, workers).epoch(1)))
+    for batches in zip(*found, strict=True):
+        assert len({tuple(batch.ids) for batch in batches}) == 1
+        assert len({(batch.pixels.numpy().tobytes(), batch.labels.numpy().tobytes()) for batch in batches}) == 1
+
+
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(1, 0, 1), (1, 4, 1), (2, 0, 2), (16, 8, 2), (64, 0, 8)])
+def test_the_processes_share_the_cores(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, threads: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(2 * cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    rows: Any = training_batches(prepared, workers)._loader.dataset
+    assert rows._threads == threads
+
+
+def test_pictures_of_a_batch_are_decoded_at_the_same_time(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the first two waits for the other: one thread alone would wait in vain."""
+    both, first_two = threading.Barrier(2, timeout=20), iter([True, True])
+
+    def decode(image: bytes) -> Any:
+        if next(first_two, False):
+            both.wait()
+        return decode_canonical(image)
+
+    monkeypatch.setattr("training.loader.local_cores", lambda: 2)
+    monkeypatch.setattr("training.loader.decode_canonical", decode)
+    assert len(ids(training_batches(prepared))) == 5
 
 
 def test_an_epoch_begun_anywhere_continues_the_same_order(prepared: Path) -> None:
@@ -105,10 +144,14 @@ def test_a_corrupt_row_group_names_its_file(fresh: Path, flip_byte: Callable[[Pa
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.parametrize("cores", [1, 3])
 @pytest.mark.parametrize("damage", ["cut", "size"])
-def test_a_picture_that_is_not_what_the_manifest_says_names_its_file_and_row(fresh: Path, damage: str) -> None:
+def test_a_picture_that_is_not_what_the_manifest_says_names_its_file_and_row(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, damage: str, cores: int
+) -> None:
     from tests.pictures import encoded
 
+    monkeypatch.setattr("training.loader.local_cores", lambda: cores)
     path = sorted((fresh / "shards").glob("train-*"))[0]
     rows = pq.read_table(path).to_pylist()
     rows[3]["image"] = rows[3]["image"][:-100] if damage == "cut" else encoded(1, "JPEG", width=48, height=48)
