@@ -9,6 +9,7 @@ traceback. This module must not decide the order (`training.order` does), nor wh
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from pipeline.decode import decode_canonical
 from pipeline.errors import ImageError, IntegrityError, SetupError, TelltaleError
 from pipeline.parquet import read_row_group
 from pipeline.storage import Folder
+from training._slots import Slots, lent
 from training._workers import DEATHS, Context, more_workers_than_cores, start_worker
 from training.inputs import Inputs, Split
 from training.order import batches_of, epoch_order
@@ -73,6 +75,24 @@ class Batch:
         texts = (f"{self.first + at}/{name}" for at, name in enumerate(self.ids))
         total = sum(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts) % 2**64
         return total - 2**64 if total >= 2**63 else total
+
+
+@dataclass
+class _Sent(Batch):
+    """A batch whose pixels are in a slot, on its way out of a loader process: what arrives is a `Batch`."""
+
+    slots: int
+    slot: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        shape, labels = tuple(self.pixels.shape), self.labels.numpy()
+        return _arrived, (self.slots, self.slot, shape, labels, self.ids, self.first, self.total)
+
+
+def _arrived(
+    slots: int, slot: int, shape: tuple[int, ...], labels: NDArray[np.float32], ids: list[str], first: int, total: int
+) -> Batch:
+    return Batch(lent(slots, slot, shape), torch.from_numpy(labels), ids, first, total)
 
 
 class EpochRows(list[int]):
@@ -122,6 +142,7 @@ class ShardRows(Dataset[Any]):
     ) -> None:
         self._folder, self._groups, self._size, self._cached = folder, split.groups, size, cached
         self._robust, self._seed, self._threads = robust, seed, threads
+        self.slots: Slots | None = None  # where loader processes put their batches
         self._pool: ThreadPoolExecutor | None = None  # made where it is used: a pool cannot go to another process
         self._starts = [0, *accumulate(group.rows for group in split.groups)]
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
@@ -134,21 +155,31 @@ class ShardRows(Dataset[Any]):
 
     def __getitems__(self, rows: Sequence[int]) -> Batch | TelltaleError:
         """The rows as one batch; a Telltale error as a value."""
+        slot = None if self.slots is None else self.slots.take()
         try:
-            return self._batch(rows)
+            if self.slots is None or slot is None:
+                return self._batch(rows, _handed_over(torch.empty(self._shape(rows), dtype=torch.uint8)))
+            pixels = torch.from_numpy(self.slots.pixels(slot, self._shape(rows)))
+            return _Sent(**vars(self._batch(rows, pixels)), slots=self.slots.number, slot=slot)
         except TelltaleError as error:
+            if self.slots is not None and slot is not None:
+                self.slots.free(slot)
             return error
 
-    def _batch(self, rows: Sequence[int]) -> Batch:
-        tensors = (
-            _handed_over(torch.empty((len(rows), self._size, self._size, 3), dtype=torch.uint8)),
-            _handed_over(torch.empty(len(rows))),
-        )
-        pixels, labels = (tensor.numpy() for tensor in tensors)
+    def bytes_of(self, rows: Sequence[int]) -> int:
+        """How many bytes the pixels of a batch take."""
+        return math.prod(self._shape(rows))
+
+    def _shape(self, rows: Sequence[int]) -> tuple[int, int, int, int]:
+        return len(rows), self._size, self._size, 3
+
+    def _batch(self, rows: Sequence[int], tensor: torch.Tensor) -> Batch:
+        """The rows, their pixels in `tensor`."""
+        pixels = tensor.numpy()
         # A row group at a time: a window larger than the cache must not read a group twice for one batch.
         found = {row: self._stored(row) for row in sorted(set(rows))}
         ids = [found[row].sample for row in rows]
-        labels[:] = [found[row].label for row in rows]
+        labels = torch.tensor([found[row].label for row in rows], dtype=torch.float32)
 
         def decode(places: range) -> None:
             for place in places:
@@ -156,10 +187,10 @@ class ShardRows(Dataset[Any]):
 
         self._share(decode, len(rows))
         if not isinstance(rows, EpochRows):
-            return Batch(*tensors, ids, 0, len(rows))
+            return Batch(tensor, labels, ids, 0, len(rows))
         if self._robust is not None:
             self._change(pixels, ids, self._robust, rows.epoch)
-        return Batch(*tensors, ids[: rows.counted], rows.first, rows.total)
+        return Batch(tensor, labels, ids[: rows.counted], rows.first, rows.total)
 
     def _share(self, work: Callable[[range], None], places: int) -> None:
         """Have the threads do the work for all places, each a few of them at a time."""
@@ -232,14 +263,14 @@ class _Order(Sampler[EpochRows]):
     """
 
     def __init__(self, ranks: tuple[int, int]) -> None:
-        self._ranks = ranks
+        self.ranks = ranks
         self.rows: NDArray[np.int64] = np.empty(0, np.int64)
         self.bounds: list[int] = []
         self.epoch = 0
 
     def __iter__(self) -> Iterator[EpochRows]:
         for first, last in pairwise(self.bounds):
-            yield EpochRows(self.rows[first:last].tolist(), self.epoch, *self._ranks)
+            yield EpochRows(self.rows[first:last].tolist(), self.epoch, *self.ranks)
 
     def __len__(self) -> int:
         return max(0, len(self.bounds) - 1)
@@ -281,16 +312,18 @@ class Batches:
         self._order = _Order(ranks)
         changes = () if robust is None else ("training.robust",)
         size, threads = inputs.canonical.geometry.size, min(_MOST_THREADS, max(1, local_cores() // max(1, workers)))
+        self._reader = ShardRows(inputs.folder, split, size, window, robust, seed or 0, threads)
+        self._context, self._room_made = Context(*changes) if workers else None, False
         with more_workers_than_cores():
             self._loader = DataLoader(
-                ShardRows(inputs.folder, split, size, window, robust, seed or 0, threads),
+                self._reader,
                 batch_sampler=self._order,
                 num_workers=workers,
                 collate_fn=_same,
                 pin_memory=pin_memory,
                 persistent_workers=workers > 0,
                 worker_init_fn=start_worker,
-                multiprocessing_context=Context(*changes) if workers else None,
+                multiprocessing_context=self._context,
             )
 
     def __len__(self) -> int:
@@ -315,6 +348,7 @@ class Batches:
             SetupError: a worker died.
         """
         self._order.rows, self._order.bounds, self._order.epoch = self._rows(epoch), self._bounds[start:], epoch
+        self._make_room()
         try:
             with more_workers_than_cores():
                 items = iter(self._loader)
@@ -331,6 +365,14 @@ class Batches:
                 "machine ran out of memory. Lower training.workers or training.shuffle_row_groups, then continue with "
                 "--resume."
             ) from error
+
+    def _make_room(self) -> None:
+        """Before the first epoch starts the loader processes."""
+        if self._context is None or self._room_made:
+            return
+        self._room_made = True
+        largest = EpochRows(range(max(end - start for start, end in pairwise(self._bounds))), 0, *self._order.ranks)
+        self._reader.slots = Slots.where_room(self._context, self._loader.num_workers, self._reader.bytes_of(largest))
 
     def _rows(self, epoch: int) -> NDArray[np.int64]:
         if self._seed is None:

@@ -20,7 +20,7 @@ from pipeline import cli
 from pipeline.errors import SetupError, TelltaleError
 from training.said_once import silent
 
-__all__ = ["Ranks", "joined", "local_cores", "local_rank"]
+__all__ = ["Ranks", "joined", "local_cores", "local_rank", "local_world"]
 
 T = TypeVar("T")
 
@@ -33,9 +33,14 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def local_world() -> int:
+    """How many ranks torchrun started on this machine; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def local_cores() -> int:
     """The cores that are this process': all that it may use, shared equally by those that torchrun started here."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, len(os.sched_getaffinity(0)) // local_world())
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from torch.utils.data import get_worker_info
 
 from pipeline.decode import decode_canonical
@@ -87,6 +88,44 @@ def test_pictures_of_a_batch_are_decoded_at_the_same_time(prepared: Path, monkey
     monkeypatch.setattr("training.loader.local_cores", lambda: 2)
     monkeypatch.setattr("training.loader.decode_canonical", decode)
     assert len(ids(training_batches(prepared))) == 5
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda batch: batch.pixels, lambda batch: batch.pixels[-1], lambda batch: batch.labels]
+)
+def test_what_is_kept_of_a_batch_stays_while_others_come(prepared: Path, keep: Callable[[Batch], torch.Tensor]) -> None:
+    """Two processes have slots for eight batches; there are forty."""
+    alone, many = training_batches(prepared, size=4), training_batches(prepared, 2, size=4)
+    expected = [keep(batch) for batch in alone.epoch(1)]
+    for _ in range(2):
+        found = [keep(batch) for batch in many.epoch(1)]
+        assert len(found) == len(expected) == 40
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_slots_are_free_again_when_nobody_has_their_batches(prepared: Path) -> None:
+    batches = training_batches(prepared, workers=2, size=4)
+    kept = [batch.pixels[0].numpy()[None] for batch in batches.epoch()]
+    slots: Any = batches._reader.slots
+    assert all(slots._taken)
+    kept[-1].fill(0)
+    del kept
+    assert not any(slots._taken)
+    iterator = batches.epoch(1)
+    some = [next(iterator) for _ in range(3)]  # the rest of the epoch is never asked for
+    assert ids(batches, 2) == ids(training_batches(prepared, size=4), 2)
+    del iterator, some
+    assert not any(slots._taken)
+
+
+def test_without_room_for_slots_the_batches_are_the_same(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training._slots._SHM", "/no/such/folder")
+    batches, alone = training_batches(prepared, 1), training_batches(prepared)
+    for one, other in zip(batches.epoch(), alone.epoch(), strict=True):
+        assert torch.equal(one.pixels, other.pixels)
+        assert torch.equal(one.labels, other.labels)
+        assert one.ids == other.ids
+    assert batches._reader.slots is None
 
 
 def test_an_epoch_begun_anywhere_continues_the_same_order(prepared: Path) -> None:
