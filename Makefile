@@ -56,7 +56,7 @@ format: $(STAMP)  ## Let ruff lay out the code and mend what it can
 bench: $(BENCH_STAMP)  ## Measure, side by side, what benchmarks/ promises (BENCHES="decoders predict" chooses)
 	@for bench in $(BENCHES); do echo "== benchmarks.$$bench"; python -m "benchmarks.$$bench"; done
 
-bench-loader: $(STAMP)  ## Our loader beside four others (two hours; makes them an environment)
+bench-loader: $(STAMP)  ## Our loader beside four others (an hour and a half; makes them an environment)
 	@python -m benchmarks.loader
 
 bench-train: $(STAMP)  ## The trainer beside the bare model, on the CPU, and on a GPU if there is one
