@@ -24,7 +24,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as training.run does befo
 import torch
 
 from benchmarks._train_trace import shares
-from training.loader import Batch, Batches
+from training.batch import Batch
+from training.loader import Batches
 from training.run import main as train
 
 __all__ = ["Clock", "Enough"]

@@ -29,12 +29,14 @@ def run(config: str, place: Path, given: argparse.Namespace) -> dict[str, Any]:
     """The report of a whole run; what is done already is not done again.
 
     Raises:
-        CalledProcessError: a stage failed; it has said why.
+        SystemExit: a stage failed, or was stopped; it has said why.
     """
     sets = [f"input={given.input}", *([f"training.pretrained={given.weights}"] if given.weights else []), *given.sets]
     options = [word for item in sets for word in ("--set", item)]
     command = [sys.executable, "-m", "pipeline.run", config, "--run-dir", str(place), *options]
-    subprocess.run(command, check=True, cwd=_ROOT)
+    done = subprocess.run(command, check=False, cwd=_ROOT)
+    if done.returncode:
+        raise SystemExit(f"error: {config} was not finished; the same command goes on with {place}")
     report: dict[str, Any] = json.loads((place / "report" / "report.json").read_bytes())
     return report
 

@@ -6,13 +6,12 @@ process: a tenth of what decoding takes. This module must not know what is in a 
 
 from __future__ import annotations
 
-import ctypes
 import math
+import mmap
 import os
 import weakref
 from itertools import count
-from multiprocessing.context import BaseContext
-from shutil import disk_usage
+from multiprocessing import reduction
 from typing import Any, Final
 
 import numpy as np
@@ -20,11 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
-from training.ranks import local_world
-
 __all__ = ["Slots", "lent"]
 
-_SHM: Final = "/dev/shm"  # where multiprocessing puts what processes share, if there is room
 _EACH: Final = 4  # of a loader process: two batches wait for the trainer, one is with it, one is being made
 _NUMBERS: Final = count()
 _HERE: Final[weakref.WeakValueDictionary[int, Slots]] = weakref.WeakValueDictionary()
@@ -32,51 +28,70 @@ _HERE: Final[weakref.WeakValueDictionary[int, Slots]] = weakref.WeakValueDiction
 
 
 class Slots:
-    """So many slots of equal length for each loader process.
+    """So many slots of equal length for each loader process, in anonymous memory that a process gets as it starts.
 
     A slot is taken by the process whose it is, and is free again when the trainer has dropped the last tensor that
-    shows it, views and arrays made of it included. A process whose slots are all taken does without.
+    shows it, views and arrays made of it included. A process whose slots are all taken does without. The system gives
+    memory only to slots that are used; the size of /dev/shm does not matter.
 
     Args:
-        context: that starts the processes; the slots may only go to them as they start.
         workers: how many processes.
         length: bytes of a slot.
 
+    Raises:
+        OSError: the system has no such memory, or gives none.
     """
 
-    @classmethod
-    def where_room(cls, context: BaseContext, workers: int, length: int) -> Slots | None:
-        """Slots for loader processes if the machine's shared memory has room for them, for every rank here at once."""
-        wanted = local_world() * workers * _EACH * length
-        return cls(context, workers, length) if os.path.isdir(_SHM) and disk_usage(_SHM).free > wanted else None
-
-    def __init__(self, context: BaseContext, workers: int, length: int) -> None:
-        self.number, self._length = next(_NUMBERS), length
-        self._memory: Any = context.RawArray(ctypes.c_ubyte, workers * _EACH * length)
-        self._taken: Any = context.RawArray(ctypes.c_bool, workers * _EACH)
+    def __init__(self, workers: int, length: int) -> None:
+        self.number, self._workers, self._length = next(_NUMBERS), workers, length
+        if not hasattr(os, "memfd_create"):
+            raise OSError("memfd_create is Linux's")
+        self._file = os.memfd_create("telltale-batches")
+        weakref.finalize(self, os.close, self._file).atexit = False
+        self._map(truncate=True)
         _HERE[self.number] = self
+
+    def _map(self, truncate: bool = False) -> None:
+        """The slots, and behind them a byte for each: whether it is taken."""
+        slots = self._workers * _EACH
+        if truncate:
+            os.ftruncate(self._file, slots * (self._length + 1))
+        self._memory = mmap.mmap(self._file, slots * (self._length + 1))
+        self.taken = np.frombuffer(self._memory, np.bool_, slots, slots * self._length)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.number, self._workers, self._length, reduction.DupFd(self._file)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.number, self._workers, self._length, file = state
+        self._file = file.detach()
+        self._map()
 
     def take(self) -> int | None:
         """A free slot of this loader process, from now on taken; None: it has none left."""
         worker: Any = get_worker_info()
         first = worker.id * _EACH
-        slot = next((slot for slot in range(first, first + _EACH) if not self._taken[slot]), None)
+        slot = next((slot for slot in range(first, first + _EACH) if not self.taken[slot]), None)
         if slot is not None:
-            self._taken[slot] = True
+            self.taken[slot] = True
         return slot
 
     def free(self, slot: int) -> None:
         """Whoever had it has no use for it any more."""
-        self._taken[slot] = False
+        self.taken[slot] = False
 
     def pixels(self, slot: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The beginning of a slot as uint8 of a shape; whoever writes to it must have taken it."""
+        if math.prod(shape) > self._length:
+            raise ValueError(f"{shape} in a slot of {self._length} bytes")
         return np.frombuffer(self._memory, np.uint8, math.prod(shape), slot * self._length).reshape(shape)
 
 
 def lent(number: int, slot: int, shape: tuple[int, ...]) -> torch.Tensor:
     """What a loader process has written to a slot that it took: uint8 of a shape, its own until nobody has it."""
-    slots = _HERE[number]
+    slots = _HERE.get(number)
+    if slots is None:  # the loader is gone; this batch was on its way, and nobody will see it
+        return torch.empty(shape, dtype=torch.uint8)
     pixels = slots.pixels(slot, shape)
     # torch keeps this very array as long as the memory is in use, whatever becomes of the tensor.
     weakref.finalize(pixels, slots.free, slot).atexit = False

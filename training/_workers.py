@@ -21,7 +21,7 @@ __all__ = ["DEATHS", "Context", "more_workers_than_cores", "start_worker"]
 DEATHS: Final = ("DataLoader worker", "Pin memory thread")
 """How torch's messages begin when a worker has died: the thread goes with it."""
 # One server forks for all loaders, and heeds the last list it was given.
-_PRELOADED: Final = {"training._ignores_sigterm": None, "training.loader": None}
+_PRELOADED: Final = {"training._ignores_sigterm": None, "training.rows": None}
 
 
 def start_worker(number: int) -> None:

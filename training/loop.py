@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from pipeline.errors import DataError
+from training.batch import Batch
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import TrainingConfig
 from training.device import Compute
 from training.freeze import freeze, training_mode
-from training.loader import Batch, Batches
+from training.loader import Batches
 from training.logs import Logs
 from training.model import Detector
 from training.optim import class_weights
@@ -90,6 +91,7 @@ class Trainer:
         most = 1 if compute.device.type == "cpu" else _GPU_FLUSH
         self._look_every = min(most, config.checkpoint_steps or most)
         self._mark = 0.0  # when the last step ended
+        self._pace = ""  # of the epoch's steps, in words
         for phase in self._plan:  # an impossible one is told now, not when its turn comes
             self._ranks.alike(lambda phase=phase: freeze(self.detector, phase, config.batch_norm))  # type: ignore[misc]
 
@@ -153,6 +155,7 @@ class Trainer:
     def _train_epoch(self, stepper: Stepper, where: Position, logs: Logs | None) -> None:
         start = self._at.step - where.epoch * len(self._train)
         training_mode(self.detector)
+        self._pace = ""
         if start >= len(self._train):
             return
         self._mark = time.perf_counter()
@@ -166,6 +169,7 @@ class Trainer:
                     self._flush(logs, progress)
                     self._maybe_save(stepper, logs)
             self._flush(logs, progress)
+        self._pace = f"; {progress.summary()}"
 
     def _train_step(self, stepper: Stepper, batch: Batch, where: Position) -> None:
         at, begin = self._at, self._mark
@@ -257,7 +261,7 @@ class Trainer:
         last, total = self._at.history[-1], sum(phase.epochs for phase in self._plan)
         self._ranks.say(
             f"epoch {last['epoch']}/{total}: train loss {last['train_loss']:.4f}, "
-            f"validation loss {last['val_loss']:.4f}, AUC {last['val_auc']:.4f}"
+            f"validation loss {last['val_loss']:.4f}, AUC {last['val_auc']:.4f}{self._pace}"
         )
 
     def _save(self, stepper: Stepper) -> None:

@@ -1,4 +1,4 @@
-"""Batches on their way to the device: beside a GPU the next one is copied on a stream of its own while this one trains.
+"""Batches on their way to the device: the next one is copied to a GPU while it still trains on this one.
 
 This module must not change a batch.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from training.loader import Batch
+from training.batch import Batch
 
 __all__ = ["Waiting", "on_device"]
 
@@ -38,20 +38,19 @@ class Waiting:
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches with their pixels and labels on the device, one ahead beside a GPU."""
+    """The same batches with their pixels and labels on the device.
+
+    A GPU is still at the last step's kernels when the next batch is asked for, so a copy on a stream of its own goes on
+    beside them. From page-locked memory the copy itself keeps nobody waiting.
+    """
     if device.type != "cuda":
         yield from batches
         return
-    stream = torch.cuda.Stream(device)
-    waiting: Batch | None = None
+    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     for batch in batches:
         with torch.cuda.stream(stream):
             moved = batch.to(device)
-        if waiting is not None:
-            yield waiting
-        torch.cuda.current_stream(device).wait_stream(stream)
+        current.wait_stream(stream)
         for tensor in (moved.pixels, moved.labels):
-            tensor.record_stream(torch.cuda.current_stream(device))
-        waiting = moved
-    if waiting is not None:
-        yield waiting
+            tensor.record_stream(current)
+        yield moved

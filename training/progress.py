@@ -1,4 +1,7 @@
-"""What a person sees while a run trains: pictures a second, the share of the time spent waiting for data, time left."""
+"""What a person sees while a run trains: pictures a second, the share of the time spent waiting for data, time left.
+
+On a terminal that is a bar; in a log, the end of an epoch's line.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ class Progress:
     def __init__(self, plan: Sequence[Phase], where: Position, rows: int, done: int, shown: bool) -> None:
         later = sum(phase.epochs for phase in plan[where.phase :]) - (where.epoch - where.first)
         self._left, self._begin, self._pictures, self._wait = later * rows - done, time.time(), 0, 0.0
+        self._elapsed = 1e-9
         self._bar = tqdm(
             total=rows,
             initial=done,
@@ -50,12 +54,22 @@ class Progress:
         """Count a step: its `pictures`, `wait`, `time` and `loss`."""
         self._pictures += line["pictures"]
         self._wait += line["wait"]
-        elapsed = max(1e-9, line["time"] - self._begin)
-        left = (self._left - self._pictures) * elapsed / self._pictures
+        self._elapsed = max(1e-9, line["time"] - self._begin)
         self._bar.set_postfix(
-            loss=f"{line['loss']:.4f}",
-            waiting=f"{min(1.0, self._wait / elapsed):.0%}",
-            left=tqdm.format_interval(left),
-            refresh=False,
+            loss=f"{line['loss']:.4f}", waiting=f"{self._waiting:.0%}", left=self._time_left, refresh=False
         )
         self._bar.update(line["pictures"])
+
+    def summary(self) -> str:
+        """What the bar showed after the last of at least one step, for a line of text."""
+        rate = self._pictures / self._elapsed
+        return f"{rate:,.1f} pictures a second, {self._waiting:.1%} waiting for data, {self._time_left} left"
+
+    @property
+    def _waiting(self) -> float:
+        return min(1.0, self._wait / self._elapsed)
+
+    @property
+    def _time_left(self) -> str:
+        """Of the training steps, at the rate so far."""
+        return tqdm.format_interval((self._left - self._pictures) * self._elapsed / self._pictures)

@@ -112,8 +112,8 @@ def _first_rows(inputs: Inputs, count: int) -> list[_Row]:
 
 def _cells(inputs: Inputs, config: TrainingConfig, rows: Sequence[_Row], epochs: int) -> list[list[_Cell]]:
     """A row of cells for each picture: as stored, then as each epoch sees it."""
-    from training.loader import EpochRows, ShardRows  # torch takes seconds to import
     from training.robust import draw
+    from training.rows import EpochRows, ShardRows  # torch takes seconds to import
 
     numbers = [row.number for row in rows]
     size, window = inputs.canonical.geometry.size, config.shuffle_row_groups

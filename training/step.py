@@ -16,11 +16,11 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from training.batch import Batch
 from training.config import Phase, TrainingConfig
 from training.device import Compute
 from training.freeze import freeze
 from training.head import l2_penalty
-from training.loader import Batch
 from training.model import Detector
 from training.optim import losses_of, make_optimizer
 from training.ranks import Ranks

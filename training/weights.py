@@ -1,7 +1,8 @@
 """Initial weights: from a safetensors file, or timm's own from its hub. Never a pickle: it can run code when loaded.
 
-A file must hold exactly the backbone's tensors; only a classifier head is left out where the model has one of another
-size (with a notice) or none. This module must not know what the weights are for.
+A file must hold exactly the backbone's tensors, or be the model.safetensors of a bundle, whose own head is left out. A
+classifier head is left out where the model has one of another size (with a notice) or none. This module must not know
+what the weights are for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from training.config import PICKLES
 __all__ = ["hub_file", "hub_name", "load_weights"]
 
 _HUB_SECONDS: Final = 5.0
+_OURS: Final = "backbone."  # where a bundle's weights begin so, the rest are its normaliser's and its own head's
 
 
 def load_weights(backbone: nn.Module, path: str) -> None:
@@ -38,6 +40,10 @@ def load_weights(backbone: nn.Module, path: str) -> None:
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: not a readable safetensors file ({error}). Fetch or convert it again.") from error
     wanted = backbone.state_dict()
+    if ours := {key.removeprefix(_OURS): value for key, value in found.items() if key.startswith(_OURS)}:
+        if any(key.startswith("head.") for key in found):
+            say(f"{Path(path).name}: the head of that bundle is left out; this one starts from random.")
+        found = ours
     for key in _head_keys(backbone):
         if key in found and key not in wanted:
             del found[key]  # a head of the configuration's own stands behind the backbone

@@ -13,7 +13,7 @@ from benchmarks._train_trace import busy, kind_of, shares
 from benchmarks._train_watch import Clock, Enough
 from benchmarks.train import BARE, OURS, report
 from benchmarks.train_gpu import rate_rows, stage_row
-from training.loader import Batch
+from training.batch import Batch
 
 
 def clock(checkpoint: int = 0) -> Steps:

@@ -307,9 +307,14 @@ def test_the_page_is_written_and_sound(runs: Path, tmp_path: Path, compare: Comp
     assert len(charts) == 1 + 2
     assert all(chart["role"] == "img" and len(chart["aria-label"] or "") > 20 for chart in charts)
     text = re.sub(r"\s+", " ", "".join(page.text))
+    intervals = 0
     for line in cells(out).values():
         for value in line.values():
-            assert value.strip("*").split(" [")[0] in text
+            figure, _, interval = value.replace("*", "").partition(" [")
+            assert figure in text
+            assert interval.removesuffix("]") in text
+            intervals += bool(interval)
+    assert intervals
     assert "no such folder" in text
 
 

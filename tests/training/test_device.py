@@ -11,18 +11,23 @@ import torch
 from pipeline.config import build
 from pipeline.errors import SetupError
 from training.config import TrainingConfig
-from training.device import explained
+from training.device import device_of, explained
 
 CONFIG = build(TrainingConfig, {"batch_size": 160})
 
 
 @pytest.mark.slow
-def test_a_compiler_that_does_not_work_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_does_not_work_is_told() -> None:
     import torch._inductor.config as inductor
 
-    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(SetupError, match=r"compile: true needs a compiler.*Set compile=false"), explained(CONFIG):
+    wanted = pytest.raises(SetupError, match=r"compile: true needs a compiler.*Set compile=false")
+    with inductor.patch({"cpp.cxx": ("no-such-compiler",)}), wanted, explained(CONFIG):
         torch.compile(lambda x: torch.sin(x) * 3)(torch.ones(4))
+
+
+def test_joined_batch_norm_needs_gpus() -> None:
+    with pytest.raises(SetupError, match=r"batch_norm: sync needs GPUs.*train or frozen"):
+        device_of(build(TrainingConfig, {"batch_norm": "sync", "device": "cpu"}))
 
 
 def test_too_little_memory_is_told_with_what_to_change() -> None:

@@ -29,8 +29,11 @@ from pipeline.manifest import FileEntry
 from pipeline.parquet import write_parquet
 from pipeline.storage import Folder
 from tests.training.runs import publish_shards, sets
+from training._slots import Slots
+from training.batch import Batch
 from training.inputs import Inputs, read_inputs
-from training.loader import Batch, Batches, ShardRows
+from training.loader import Batches
+from training.rows import ShardRows
 
 
 def inputs_of(run: Path, check: bool = True) -> Inputs:
@@ -86,7 +89,7 @@ def test_pictures_of_a_batch_are_decoded_at_the_same_time(prepared: Path, monkey
         return decode_canonical(image)
 
     monkeypatch.setattr("training.loader.local_cores", lambda: 2)
-    monkeypatch.setattr("training.loader.decode_canonical", decode)
+    monkeypatch.setattr("training.rows.decode_canonical", decode)
     assert len(ids(training_batches(prepared))) == 5
 
 
@@ -107,19 +110,38 @@ def test_slots_are_free_again_when_nobody_has_their_batches(prepared: Path) -> N
     batches = training_batches(prepared, workers=2, size=4)
     kept = [batch.pixels[0].numpy()[None] for batch in batches.epoch()]
     slots: Any = batches._reader.slots
-    assert all(slots._taken)
+    assert slots.taken.all()
     kept[-1].fill(0)
     del kept
-    assert not any(slots._taken)
+    assert not slots.taken.any()
     iterator = batches.epoch(1)
     some = [next(iterator) for _ in range(3)]  # the rest of the epoch is never asked for
     assert ids(batches, 2) == ids(training_batches(prepared, size=4), 2)
     del iterator, some
-    assert not any(slots._taken)
+    assert not slots.taken.any()
+
+
+def test_a_slot_takes_no_more_than_it_holds() -> None:
+    slots = Slots(1, 48)
+    assert slots.pixels(3, (1, 4, 4, 3)).shape == (1, 4, 4, 3)
+    with pytest.raises(ValueError, match="48 bytes"):
+        slots.pixels(0, (2, 4, 4, 3))
+
+
+def test_the_shares_of_ranks_fit_into_their_slots(prepared: Path) -> None:
+    """160 rows in batches of 53: the last one has a row, which goes to the one before, of which rank 0 gets 18."""
+    inputs = inputs_of(prepared)
+    for rank in range(3):
+        alone, many = (
+            Batches(inputs, inputs.train, 53, workers, 2, seed=5, ranks=(rank, 3)).epoch() for workers in (0, 1)
+        )
+        for one, other in zip(alone, many, strict=True):
+            assert torch.equal(one.pixels, other.pixels)
+            assert one.ids == other.ids
 
 
 def test_without_room_for_slots_the_batches_are_the_same(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training._slots._SHM", "/no/such/folder")
+    monkeypatch.delattr("os.memfd_create")
     batches, alone = training_batches(prepared, 1), training_batches(prepared)
     for one, other in zip(batches.epoch(), alone.epoch(), strict=True):
         assert torch.equal(one.pixels, other.pixels)
@@ -199,6 +221,22 @@ def test_a_picture_that_is_not_what_the_manifest_says_names_its_file_and_row(
         ids(training_batches(fresh))
 
 
+@pytest.mark.parametrize("cores", [1, 8])
+def test_of_several_damaged_pictures_the_first_of_the_batch_is_named(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr("training.loader.local_cores", lambda: cores)
+    path = sorted((fresh / "shards").glob("train-*"))[0]
+    rows = pq.read_table(path).to_pylist()
+    for row in rows[1:]:
+        row["image"] = row["image"][:-100]
+    replace(fresh, path, rows)
+    batches = training_batches(fresh, window=1)
+    first = next(number for number in batches._rows(0).tolist() if 0 < number < len(rows))
+    with pytest.raises(IntegrityError, match=rf"train-00000-.*row group 0, row {first}:"):
+        ids(batches)
+
+
 def replace(run: Path, path: Path, rows: list[dict[str, Any]]) -> None:
     """Replace a shard, with a manifest to match."""
     path.unlink()
@@ -260,10 +298,13 @@ def test_the_locks_that_a_worker_dies_with_hold_nobody_up(prepared: Path, monkey
     subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0,
     reason="only root may have a /dev/shm of its own",
 )
-def test_too_little_shared_memory_is_told(fresh: Path) -> None:
-    """As in a container: a batch of 64 pictures has 196,608 bytes."""
+@pytest.mark.parametrize("slots", [True, False])
+def test_too_little_shared_memory_is_told_where_it_is_needed(fresh: Path, slots: bool) -> None:
+    """As in a container: a batch of 64 pictures has 196,608 bytes. With slots /dev/shm is not needed."""
     small = 'mount -t tmpfs -o size=160k tmpfs /dev/shm && exec "$@"'
-    words = [sys.executable, "-m", "training.run", "--run-dir", str(fresh), *sets(workers=1, batch_size=64)]
+    code = "import os, runpy; del os.memfd_create; runpy.run_module('training.run', run_name='__main__')"
+    start = ["-m", "training.run"] if slots else ["-c", code]
+    words = [sys.executable, *start, "--run-dir", str(fresh), *sets(workers=1, batch_size=64)]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", small, "sh", *words],
         capture_output=True,
@@ -271,6 +312,7 @@ def test_too_little_shared_memory_is_told(fresh: Path) -> None:
         timeout=240,
         check=False,
     )
-    assert done.returncode == 1
-    assert "no room in shared memory for a batch" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == int(not slots), done.stderr
+    assert slots or "no room in shared memory for a batch" in done.stderr
     assert "Traceback" not in done.stderr

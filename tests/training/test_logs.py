@@ -70,6 +70,17 @@ def test_curves_are_a_picture_with_something_in_it(finished: Path) -> None:
     assert len(np.unique(picture)) > 20
 
 
+@pytest.mark.parametrize("series", ["train_loss", "val_loss", "val_auc", "lr"])
+def test_each_series_has_a_curve(series: str) -> None:
+    """Its ends, which set the axis, stay."""
+    history = [dict(epoch(number, 5 * number)) for number in range(1, 4)]
+    for item, value in zip(history, (0.2, 0.4, 0.6), strict=True):
+        item[series] = value
+    drawn = draw_curves(history)
+    history[1][series] = 0.5
+    assert draw_curves(history) != drawn
+
+
 def test_curves_of_more_epochs_differ() -> None:
     one, two = draw_curves([dict(epoch(1, 5))]), draw_curves([dict(epoch(1, 5)), dict(epoch(2, 10))])
     assert Image.open(io.BytesIO(one)).size == Image.open(io.BytesIO(two)).size

@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from timm.layers.drop import DropPath
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.config import build
 from pipeline.errors import ConfigError
 from tests.training.test_inputs import read
 from training.config import TrainingConfig
 from training.inputs import Inputs
-from training.model import Detector, build_detector
+from training.model import Detector, build_detector, join_batch_norm
 from training.optim import losses_of, make_optimizer
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
@@ -97,6 +98,23 @@ def test_random_weights_follow_from_the_seed(inputs: Inputs) -> None:
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
+
+
+def test_joined_batch_norm_has_the_same_weights_and_serves_the_same(inputs: Inputs) -> None:
+    """timm's batch norms have an activation of their own, which must stay."""
+    head = [{"dense": 8}, {"batch_norm": True}]
+    detector = build_detector(
+        build(TrainingConfig, {"model": "test_efficientnet", "pretrained": False, "head": head}), inputs
+    )
+    pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        before, weights = detector.eval()(pixels), dict(detector.state_dict())
+        plain = sum(isinstance(module, _BatchNorm) for module in detector.modules())
+        join_batch_norm(detector)
+        assert torch.equal(detector.eval()(pixels), before)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in detector.modules()) == plain > 1
+    assert detector.state_dict().keys() == weights.keys()
+    assert all(torch.equal(value, weights[key]) for key, value in detector.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from pipeline.config import build
 from pipeline.storage import Folder
@@ -198,3 +200,20 @@ def test_phases_that_cannot_be_are_refused_by_name(values: dict[str, Any], messa
 
     with pytest.raises(ConfigError, match=message):
         build(TrainingConfig, values)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+def test_a_compiled_detector_learns_like_one_that_is_not(prepared: Path, tmp_path: Path) -> None:
+    """All micro-batches have 20 rows: for each other number everything would be compiled anew, half a minute long."""
+    phases = [{"epochs": 1, "unfreeze": unfreeze, "lr": 0.001} for unfreeze in ("head", "all")]
+    changes = {**UNSAID, "phases": phases, "batch_size": 40, "micro_batch": 20, "drop_rate": 0.0, "drop_path_rate": 0.0}
+    _, plain = fit(prepared, tmp_path / "plain", **changes)
+    torch.compiler.reset()
+    counters.clear()
+    _, compiled = fit(prepared, tmp_path / "compiled", **changes, compile=True)
+    assert counters["frames"]["ok"] == counters["frames"]["total"] > 1
+    assert not counters["graph_break"]
+    ours, theirs = ([line["loss"] for line in lines if line["kind"] == "step"] for lines in (compiled, plain))
+    assert len(ours) == 8
+    assert ours == pytest.approx(theirs, rel=1e-4)

@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 
 
 def bar_on(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, shown: bool = True) -> str:
-    """The bar after 20 of 100 pictures of the second of three epochs, in 10 seconds of which 2.5 were waiting."""
+    """The terminal after 20 of 100 pictures of the second of three epochs, in 10 seconds of which 2.5 were waiting."""
     monkeypatch.setattr("sys.stderr", terminal)
     plan = (Phase(epochs=1), Phase(epochs=2))
     where = Position(phase=1, first=1, epoch=1, reductions=0)
@@ -29,6 +29,7 @@ def bar_on(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, shown: bool =
         for number in (1, 2):
             time.sleep(0.12)  # a bar is drawn anew every tenth of a second
             progress.step({"pictures": 10, "wait": 1.25, "time": begin + 5 * number, "loss": 0.25})
+    assert progress.summary() == "2.0 pictures a second, 25.0% waiting for data, 01:30 left"
     return terminal.getvalue()
 
 

@@ -21,7 +21,8 @@ from pipeline.errors import SetupError
 from tests.training.runs import sets, train
 from tests.training.test_inputs import read
 from tests.training.test_resume import wait_for_checkpoint
-from training.loader import Batches, EpochRows
+from training.loader import Batches
+from training.rows import EpochRows
 from training.said_once import said_once
 
 pytestmark = pytest.mark.slow
@@ -111,6 +112,12 @@ def test_the_place_of_an_id_is_part_of_the_digest(prepared: Path) -> None:
     "changes",
     [
         {"model": "test_vit", "micro_batch": 16, "grad_clip": 1.0, "batch_size": 61},
+        {
+            "head": json.dumps([{"dense": 8, "l2": 0.1, "activation": "gelu"}]),
+            "class_weights": "[1.0, 3.0]",
+            "label_smoothing": 0.1,
+            "epochs": 1,
+        },
         TWO_PHASES,
         {"model": "efficientnet_b1", "batch_norm": "frozen", "epochs": 1, "batch_size": 81},
     ],
@@ -143,7 +150,7 @@ def stop_at_a_checkpoint(run: Path, ranks: int = 2, **changes: Any) -> None:
     assert shown.count("a checkpoint was written") == 1, shown
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)])
 def test_fewer_or_more_ranks_continue_where_others_were_stopped(
     prepared: Path, tmp_path: Path, before: int, after: int
 ) -> None:

@@ -59,10 +59,17 @@ def test_a_recipe_trains_stops_resumes_exports_and_predicts(recipe: str, picture
     assert [line["step"] for line in lines if line["kind"] == "step"] == list(range(1, 3 * len(phases) + 1))
     check_frozen(recipe, pictures, run)
 
+    check_calibrated(recipe, json.loads((run / "model" / "bundle.json").read_bytes())["validation"])
     detector = load_bundle(str(run / "model"))
     assert detector.name == training_of(recipe).model
     for path in (pictures / "raw").rglob("val-00000.*"):
         assert 0.0 <= detector.probability(path.read_bytes()) <= 1.0
+
+
+def check_calibrated(recipe: str, validation: dict[str, float]) -> None:
+    assert validation["nll"] <= validation["nll_uncalibrated"]
+    if training_of(recipe).threshold.rule == "target_fpr":
+        assert validation["false_positive_rate"] <= training_of(recipe).threshold.target_fpr
 
 
 def check_frozen(recipe: str, pictures: Path, run: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,18 @@ from pipeline.errors import DataError, OutputExistsError, SetupError, TelltaleEr
 from pipeline.storage import Folder
 from tests.training.runs import SMALL, make_run, make_stats, newest, sets, train
 from tests.training.test_inputs import change_manifest, read
+from training.batch import Batch
 from training.checkpoint import Checkpoints
 from training.config import TrainingConfig
 from training.device import choose, reproducible
-from training.loader import Batch, Batches, EpochRows, ShardRows
+from training.loader import Batches
 from training.logs import Logs
 from training.loop import Trainer
 from training.model import build_detector
+from training.rows import EpochRows, ShardRows
 from training.run import main
 from training.signals import Signals
+from training.step import Stepper
 from training.validation import validation_logits
 
 CPU = torch.device("cpu")
@@ -71,9 +74,10 @@ def logged(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(optimiser, folder with a checkpoint of every step, weights, lines) of a run without interruption."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return request.param, folder, *fit(prepared, folder, optimizer=request.param)
+    """(what is set, folder with a checkpoint of every step, weights, lines) of a run without interruption."""
+    folder, (optimizer, _, threads) = tmp_path_factory.mktemp("undisturbed"), request.param.partition(", ")
+    changes = {"optimizer": optimizer, "threads": int(threads.partition(" ")[0] or 1)}
+    return changes, folder, *fit(prepared, folder, **changes)
 
 
 def test_a_detector_learns_what_tells_the_classes_apart(tmp_path: Path) -> None:
@@ -105,14 +109,43 @@ def test_there_is_a_checkpoint_at_every_step_and_two_at_an_epoch_s_end(undisturb
 
 
 @pytest.mark.parametrize(
-    ("undisturbed", "number"), [*product(["adamw"], range(12)), *product(["sgd"], [1, 4, 5])], indirect=["undisturbed"]
+    ("undisturbed", "number"),
+    [*product(["adamw"], range(12)), *product(["sgd"], [1, 4, 5]), *product(["adamw, 2 threads"], [2, 5])],
+    indirect=["undisturbed"],
 )
 def test_a_resume_at_any_step_is_the_undisturbed_run(
     undisturbed: Any, prepared: Path, tmp_path: Path, number: int
 ) -> None:
     """Numbers 4, 5, 10 and 11 are an epoch's end, before and after its validation."""
-    optimizer, *whole = undisturbed
-    resumes_at(number, whole, prepared, tmp_path, optimizer=optimizer)
+    changes, *whole = undisturbed
+    resumes_at(number, whole, prepared, tmp_path, **changes)
+
+
+@pytest.mark.parametrize("signalled", [True, False])
+def test_a_run_that_ends_between_micro_batches_continues_as_the_undisturbed_one(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signalled: bool
+) -> None:
+    """In the seventh step, of the second epoch, after the second of three micro-batches: told to stop, or broken."""
+    changes = {"micro_batch": 12, "ema": 0.9}
+    weights, lines = fit(prepared, tmp_path / "whole", **changes)
+    backward, calls = Stepper._backward, count(1)
+
+    def ending(*given: Any, **named: Any) -> torch.Tensor:
+        total = backward(*given, **named)
+        if next(calls) == 6 * 3 + 2:
+            if not signalled:
+                raise KeyError("broken")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return total
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "_backward", ending)
+        with pytest.raises(TelltaleError if signalled else KeyError, match=r"stopped by SIGTERM|broken"):
+            fit(prepared, tmp_path / "ended", **changes)
+    assert checkpoints_of(tmp_path / "ended")[-1].split("-")[1] == f"{6 + signalled:09}"
+    again, lines_again = fit(prepared, tmp_path / "ended", **changes)
+    assert lines_again == lines
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
 
 
 def test_a_run_whose_loader_process_died_continues_as_the_undisturbed_one(

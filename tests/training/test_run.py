@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import torch
 
 from pipeline.cli import run_command
 from pipeline.errors import DataError, OutputExistsError, StorageError, UsageError
+from tests.conftest import small_disk
 from tests.training.runs import newest, sets, train
+from training.checkpoint import Checkpoints
 from training.run import main
 
 
@@ -97,6 +101,34 @@ def test_a_full_disk_is_told(fresh: Path, tiny_disk: Path) -> None:
     with pytest.raises(StorageError, match=r"the disk is full.*--resume.*training\.checkpoints_kept \(now 2\)"):
         train(fresh, "--logs", str(tiny_disk / "logs"), checkpoint_steps=1)
     assert not (fresh / "model").exists()
+
+
+def fill(path: Path) -> None:
+    """Take all the room that is left."""
+    with suppress(OSError), open(path, "wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+
+
+def test_a_run_that_filled_the_disk_goes_on_when_there_is_room(
+    finished: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk", 32) as disk:
+        save, saved = Checkpoints.save, count(1)
+
+        def save_and_fill(*given: Any) -> None:
+            save(*given)
+            if next(saved) == 3:
+                fill(disk / "other files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "save", save_and_fill)
+            with pytest.raises(StorageError, match="the disk is full"):
+                train(fresh, "--logs", str(disk / "logs"), checkpoint_steps=1)
+        (disk / "other files").unlink()
+        assert train(fresh, "--resume", "--logs", str(disk / "logs")) == 0
+    for name in ("bundle.json", "model.onnx", "model.safetensors"):
+        assert (fresh / "model" / name).read_bytes() == (finished / "model" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from pipeline.config import build
+from training.batch import Batch
 from training.config import TrainingConfig
 from training.device import Compute
 from training.head import build_head
-from training.loader import Batch
 from training.model import Detector
 from training.ranks import Ranks
 from training.step import Stepper

@@ -14,7 +14,7 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.config import build
@@ -83,6 +83,23 @@ def test_a_head_of_another_size_is_left_out_with_a_notice(tmp_path: Path, capsys
 def test_other_tensors_are_refused_by_name(tmp_path: Path, change: Callable[[Weights], object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_weights(backbone(), saved(tmp_path / "w.safetensors", backbone(), change))
+
+
+def test_a_bundle_s_weights_are_a_start(finished: Path) -> None:
+    target = backbone(seed=2)
+    load_weights(target, str(finished / "model" / "model.safetensors"))
+    ours = load_file(finished / "model" / "model.safetensors")
+    assert all(torch.equal(value, ours[f"backbone.{key}"]) for key, value in target.state_dict().items())
+
+
+def test_a_bundle_s_own_head_is_left_out_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = backbone(0, seed=1), backbone(1, seed=2)
+    head = target.state_dict()["classifier.weight"].clone()
+    path = saved(tmp_path / "w.safetensors", nn.ModuleDict({"backbone": source, "head": nn.Linear(256, 1)}))
+    load_weights(target, path)
+    assert "the head of that bundle is left out" in capsys.readouterr().err
+    assert torch.equal(stem(target), stem(source))
+    assert torch.equal(target.state_dict()["classifier.weight"], head)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".PTH"])
