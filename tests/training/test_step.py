@@ -136,6 +136,44 @@ def test_steps_are_those_of_the_formulas(case: str) -> None:
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("amp", [torch.bfloat16, torch.float16])
+def test_steps_in_half_precision_are_near_the_formulas_and_go_on_after_a_checkpoint(amp: torch.dtype) -> None:
+    """Clipped at a norm that gradients times fp16's scale are far above."""
+    config, compute = config_of({**SGD, "grad_clip": 0.05, "micro_batch": 3}), Compute(CPU.device, 1, amp, 0)
+    detector = detector_of(config)
+    start, expected = copy.deepcopy(detector), copy.deepcopy(detector)
+    stepper = Stepper(detector, config, config.plan[0], compute, Ranks(), (1.0, 1.0))
+    reference = ByHand(expected, config, (1.0, 1.0))
+    for number in range(2):
+        stepper.step(batch_of(number), number, number, RATE)
+        reference.step(batch_of(number))
+    again = copy.deepcopy(detector)
+    resumed = Stepper(again, config, config.plan[0], compute, Ranks(), (1.0, 1.0))
+    resumed.restore(stepper.tensors(), stepper.scale())
+    for one in (stepper, resumed):
+        one.step(batch_of(2), 2, 2, RATE)
+    reference.step(batch_of(2))
+    assert bool(stepper.scale()) == (amp is torch.float16)
+    assert resumed.scale() == stepper.scale()
+    values = (model.parameters() for model in (detector, again, expected, start))
+    for mine, resumed_one, theirs, before in zip(*values, strict=True):
+        assert torch.equal(mine, resumed_one)
+        assert (mine - theirs).norm() < 0.05 * (theirs - before).norm()
+
+
+def test_a_gradient_that_fp16_cannot_hold_changes_nothing_but_the_scale() -> None:
+    config, compute = config_of(SGD), Compute(CPU.device, 1, torch.float16, 0)
+    detector = detector_of(config)
+    start = copy.deepcopy(detector)
+    stepper = Stepper(detector, config, config.plan[0], compute, Ranks(), (1e36, 1e36))
+    before = stepper.scale()["scale"]
+    stepper.step(batch_of(0), 0, 0, RATE)
+    assert stepper.scale()["scale"] == before / 2
+    assert all(
+        torch.equal(mine, theirs) for mine, theirs in zip(detector.parameters(), start.parameters(), strict=True)
+    )
+
+
 def test_the_loss_of_a_step_is_the_sum_over_its_rows_without_l2() -> None:
     config = config_of({**SGD, "head": [{**DENSE, "l2": 0.1}], "micro_batch": 3})
     detector, batch = detector_of(config), batch_of(0)
