@@ -48,15 +48,18 @@ class Slots:
             raise OSError("memfd_create is Linux's")
         self._file = os.memfd_create("telltale-batches")
         weakref.finalize(self, os.close, self._file).atexit = False
-        self._map(truncate=True)
+        os.ftruncate(self._file, self._bytes)
+        self._map(self._file)
         _HERE[self.number] = self
 
-    def _map(self, truncate: bool = False) -> None:
+    @property
+    def _bytes(self) -> int:
         """The slots, and behind them a byte for each: whether it is taken."""
+        return self._workers * _EACH * (self._length + 1)
+
+    def _map(self, file: int) -> None:
         slots = self._workers * _EACH
-        if truncate:
-            os.ftruncate(self._file, slots * (self._length + 1))
-        self._memory = mmap.mmap(self._file, slots * (self._length + 1))
+        self._memory = mmap.mmap(file, self._bytes)
         self.taken = np.frombuffer(self._memory, np.bool_, slots, slots * self._length)
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -64,8 +67,9 @@ class Slots:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.number, self._workers, self._length, file = state
-        self._file = file.detach()
-        self._map()
+        descriptor = file.detach()
+        self._map(descriptor)
+        os.close(descriptor)  # the mapping has its own
 
     def take(self) -> int | None:
         """A free slot of this loader process, from now on taken; None: it has none left."""

@@ -38,14 +38,14 @@ class _Order(Sampler[EpochRows]):
     """
 
     def __init__(self, ranks: tuple[int, int]) -> None:
-        self.ranks = ranks
+        self._ranks = ranks
         self.rows: NDArray[np.int64] = np.empty(0, np.int64)
         self.bounds: list[int] = []
         self.epoch = 0
 
     def __iter__(self) -> Iterator[EpochRows]:
         for first, last in pairwise(self.bounds):
-            yield EpochRows(self.rows[first:last].tolist(), self.epoch, *self.ranks)
+            yield EpochRows(self.rows[first:last].tolist(), self.epoch, *self._ranks)
 
     def __len__(self) -> int:
         return max(0, len(self.bounds) - 1)
@@ -87,11 +87,11 @@ class Batches:
         self._order = _Order(ranks)
         changes = () if robust is None else ("training.robust",)
         size, threads = inputs.canonical.geometry.size, min(_MOST_THREADS, max(1, local_cores() // max(1, workers)))
-        self._reader = ShardRows(inputs.folder, split, size, window, robust, seed or 0, threads)
-        self._room_made = False
+        largest = max((end - start for start, end in pairwise(self._bounds)), default=0)
+        slots = _slots(workers, len(EpochRows(range(largest), 0, *ranks)) * size * size * 3)
         with more_workers_than_cores():
             self._loader = DataLoader(
-                self._reader,
+                ShardRows(inputs.folder, split, size, window, robust, seed or 0, threads, slots),
                 batch_sampler=self._order,
                 num_workers=workers,
                 collate_fn=_same,
@@ -123,7 +123,6 @@ class Batches:
             SetupError: a worker died.
         """
         self._order.rows, self._order.bounds, self._order.epoch = self._rows(epoch), self._bounds[start:], epoch
-        self._make_room()
         try:
             with more_workers_than_cores():
                 items = iter(self._loader)
@@ -141,20 +140,19 @@ class Batches:
                 "--resume."
             ) from error
 
-    def _make_room(self) -> None:
-        """Before the first epoch starts the loader processes; without room each batch gets memory of its own."""
-        if not self._loader.num_workers or self._room_made:
-            return
-        self._room_made = True
-        largest = EpochRows(range(max(end - start for start, end in pairwise(self._bounds))), 0, *self._order.ranks)
-        with suppress(OSError):
-            self._reader.slots = Slots(self._loader.num_workers, self._reader.bytes_of(largest))
-
     def _rows(self, epoch: int) -> NDArray[np.int64]:
         if self._seed is None:
             return np.arange(self._split.rows)
         sizes = [group.rows for group in self._split.groups]
         return epoch_order(sizes, self._shards, self._seed, epoch, self._window)
+
+
+def _slots(workers: int, length: int) -> Slots | None:
+    """Where loader processes put their batches; where the system has no such memory, each batch gets its own."""
+    if workers:
+        with suppress(OSError):
+            return Slots(workers, length)
+    return None
 
 
 def _same(item: Any) -> Any:

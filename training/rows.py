@@ -7,7 +7,6 @@ not decide the order (`training.order` does), nor what is done to a training pic
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -69,7 +68,8 @@ class ShardRows(Dataset[Any]):
     """A split's rows by number, a batch at a time; holds at most `cached` row groups of encoded pictures.
 
     With `robust`, rows that are asked for as `EpochRows` come as that epoch sees them; others come as they are stored.
-    With `threads`, so many of them decode a batch together, in whichever process it is made.
+    With `threads`, so many of them decode a batch together, in whichever process it is made. Loader processes put their
+    batches into `slots` while one is free.
     """
 
     def __init__(
@@ -81,10 +81,11 @@ class ShardRows(Dataset[Any]):
         robust: Robust | None = None,
         seed: int = 0,
         threads: int = 1,
+        slots: Slots | None = None,
     ) -> None:
         self._folder, self._groups, self._size, self._cached = folder, split.groups, size, cached
         self._robust, self._seed, self._threads = robust, seed, threads
-        self.slots: Slots | None = None  # where loader processes put their batches
+        self._slots = slots
         self._pool: ThreadPoolExecutor | None = None  # made where it is used: a pool cannot go to another process
         self._starts = [0, *accumulate(group.rows for group in split.groups)]
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
@@ -97,21 +98,18 @@ class ShardRows(Dataset[Any]):
 
     def __getitems__(self, rows: Sequence[int]) -> Batch | TelltaleError:
         """The rows as one batch; a Telltale error as a value."""
-        slot = None if self.slots is None else self.slots.take()
+        slots = self._slots
+        slot = None if slots is None else slots.take()
         try:
-            if self.slots is None or slot is None:
+            if slots is None or slot is None:
                 batch = self._batch(rows, _handed_over(torch.empty(self._shape(rows), dtype=torch.uint8)))
                 return replace(batch, labels=_handed_over(batch.labels))
-            pixels = torch.from_numpy(self.slots.pixels(slot, self._shape(rows)))
-            return SentBatch(**vars(self._batch(rows, pixels)), slots=self.slots.number, slot=slot)
+            pixels = torch.from_numpy(slots.pixels(slot, self._shape(rows)))
+            return SentBatch(**vars(self._batch(rows, pixels)), slots=slots.number, slot=slot)
         except TelltaleError as error:
-            if self.slots is not None and slot is not None:
-                self.slots.free(slot)
+            if slots is not None and slot is not None:
+                slots.free(slot)
             return error
-
-    def bytes_of(self, rows: Sequence[int]) -> int:
-        """How many bytes the pixels of a batch take."""
-        return math.prod(self._shape(rows))
 
     def _shape(self, rows: Sequence[int]) -> tuple[int, int, int, int]:
         return len(rows), self._size, self._size, 3
@@ -190,7 +188,7 @@ class ShardRows(Dataset[Any]):
 
 
 def _handed_over(tensor: torch.Tensor) -> torch.Tensor:
-    """An empty tensor, in a loader process in memory that the trainer sees too: what is shared already is not copied.
+    """The tensor, in a loader process in memory that the trainer sees too: what is shared already is not copied.
 
     Raises:
         SetupError: there is no room for it.

@@ -109,7 +109,8 @@ def test_what_is_kept_of_a_batch_stays_while_others_come(prepared: Path, keep: C
 def test_slots_are_free_again_when_nobody_has_their_batches(prepared: Path) -> None:
     batches = training_batches(prepared, workers=2, size=4)
     kept = [batch.pixels[0].numpy()[None] for batch in batches.epoch()]
-    slots: Any = batches._reader.slots
+    rows: Any = batches._loader.dataset
+    slots = rows._slots
     assert slots.taken.all()
     kept[-1].fill(0)
     del kept
@@ -147,7 +148,8 @@ def test_without_room_for_slots_the_batches_are_the_same(prepared: Path, monkeyp
         assert torch.equal(one.pixels, other.pixels)
         assert torch.equal(one.labels, other.labels)
         assert one.ids == other.ids
-    assert batches._reader.slots is None
+    rows: Any = batches._loader.dataset
+    assert rows._slots is None
 
 
 def test_an_epoch_begun_anywhere_continues_the_same_order(prepared: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from pipeline.cli import run_command
 from pipeline.errors import DataError, OutputExistsError, StorageError, UsageError
 from tests.conftest import small_disk
-from tests.training.runs import newest, sets, train
+from tests.training.runs import fill, newest, sets, train
 from training.checkpoint import Checkpoints
 from training.run import main
 
@@ -101,13 +100,6 @@ def test_a_full_disk_is_told(fresh: Path, tiny_disk: Path) -> None:
     with pytest.raises(StorageError, match=r"the disk is full.*--resume.*training\.checkpoints_kept \(now 2\)"):
         train(fresh, "--logs", str(tiny_disk / "logs"), checkpoint_steps=1)
     assert not (fresh / "model").exists()
-
-
-def fill(path: Path) -> None:
-    """Take all the room that is left."""
-    with suppress(OSError), open(path, "wb", buffering=0) as stream:
-        while True:
-            stream.write(bytes(4096))
 
 
 def test_a_run_that_filled_the_disk_goes_on_when_there_is_room(
