@@ -42,12 +42,13 @@ def freeze(detector: Detector, phase: Phase, batch_norm: str) -> None:
         raise ConfigError(f"'unfreeze': {phase.unfreeze!r} leaves nothing that learns")
 
 
-def training_mode(detector: Detector) -> None:
-    """Put what learns into training mode, and what is frozen into the mode of serving."""
+def training_mode(detector: Detector, batch_norm: str) -> None:
+    """Put what learns into training mode, and what is frozen into the mode of serving; arguments as of `freeze`."""
     detector.train()
     for module in detector.backbone.modules():
         parameters = list(module.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
+        stands = parameters and not any(parameter.requires_grad for parameter in parameters)
+        if stands or (batch_norm == "frozen" and isinstance(module, _BatchNorm)):
             module.eval()
 
 

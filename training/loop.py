@@ -154,7 +154,7 @@ class Trainer:
 
     def _train_epoch(self, stepper: Stepper, where: Position, logs: Logs | None) -> None:
         start = self._at.step - where.epoch * len(self._train)
-        training_mode(self.detector)
+        training_mode(self.detector, self._config.batch_norm)
         self._pace = ""
         if start >= len(self._train):
             return

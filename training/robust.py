@@ -29,7 +29,7 @@ from torchvision.transforms.v2 import functional as transforms
 from pipeline.decode import decode_canonical
 from training.robust_config import Blur, Colour, Crop, Jpeg, Noise, Rescale, Robust, Webp
 
-__all__ = ["Operation", "draw", "robustify"]
+__all__ = ["Operation", "draw", "one_thread", "robustify"]
 
 T = TypeVar("T")
 Pixels = NDArray[np.uint8]
@@ -88,7 +88,7 @@ def robustify(pixels: Pixels, config: Robust, seed: int, epoch: int, sample: str
     operations = draw(config, seed, epoch, sample)
     if not operations:
         return pixels
-    with _one_thread():
+    with one_thread():
         for operation in operations:
             pixels = np.ascontiguousarray(_KINDS[operation.name].apply(pixels, **operation.values))
     return pixels
@@ -241,8 +241,11 @@ def _array(tensor: torch.Tensor) -> Pixels:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums of many floats depend on how many threads share them; a loader's worker has one anyway."""
+def one_thread() -> Iterator[None]:
+    """torch's operations run in the calling thread alone, and in threads that first use torch meanwhile.
+
+    Sums of many floats depend on how many threads share them. A loader's worker has one anyway.
+    """
     threads = torch.get_num_threads()
     if threads == 1:
         yield

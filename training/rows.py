@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import accumulate, cycle, islice
@@ -31,6 +31,8 @@ from training.inputs import Split
 from training.robust_config import Robust
 
 __all__ = ["EpochRows", "ShardRows"]
+
+Pixels = NDArray[np.uint8]
 
 _COLUMNS: Final = ("image", "label", "image_id", "variant")
 _PIECES: Final = 4  # of a batch, for each thread: some pictures take ten times as long as others
@@ -121,41 +123,44 @@ class ShardRows(Dataset[Any]):
         found = {row: self._stored(row) for row in sorted(set(rows))}
         ids = [found[row].sample for row in rows]
         labels = torch.tensor([found[row].label for row in rows], dtype=torch.float32)
-        self._decode_all(pixels, [found[row] for row in rows])
+        stored = [found[row] for row in rows]
         if not isinstance(rows, EpochRows):
+            self._fill(pixels, stored, self._decode)
             return Batch(tensor, labels, ids, 0, len(rows))
-        if self._robust is not None:
-            self._change(pixels, ids, self._robust, rows.epoch)
+        if self._robust is None:
+            self._fill(pixels, stored, self._decode)
+        else:
+            self._fill_changed(pixels, stored, self._robust, rows.epoch)
         return Batch(tensor, labels, ids[: rows.counted], rows.first, rows.total)
 
-    def _decode_all(self, pixels: NDArray[np.uint8], stored: Sequence[_Stored]) -> None:
+    def _fill(self, pixels: Pixels, stored: Sequence[_Stored], picture: Callable[[_Stored], Pixels]) -> None:
         """Fill `pixels`, in threads; all have ended when the first damaged row is told, whichever they are."""
         errors: dict[int, TelltaleError] = {}
 
-        def decode(places: range) -> None:
+        def fill(places: range) -> None:
             for place in places:
                 try:
-                    pixels[place] = self._decode(stored[place])
+                    pixels[place] = picture(stored[place])
                 except TelltaleError as error:
                     errors[place] = error
 
         if self._threads == 1:
-            decode(range(len(stored)))
+            fill(range(len(stored)))
         else:
             self._pool = self._pool or ThreadPoolExecutor(self._threads, "decode")
             pieces = self._threads * _PIECES
-            jobs = [self._pool.submit(decode, range(first, len(stored), pieces)) for first in range(pieces)]
+            jobs = [self._pool.submit(fill, range(first, len(stored), pieces)) for first in range(pieces)]
             wait(jobs)
             for job in jobs:
                 job.result()  # raises what is not a damaged row
         if errors:
             raise errors[min(errors)]
 
-    def _change(self, pixels: NDArray[np.uint8], ids: Sequence[str], robust: Robust, epoch: int) -> None:
-        from training.robust import robustify  # torchvision takes a second to import, and most runs do without
+    def _fill_changed(self, pixels: Pixels, stored: Sequence[_Stored], robust: Robust, epoch: int) -> None:
+        from training.robust import one_thread, robustify  # torchvision takes a second to import; most runs do without
 
-        for place, sample in enumerate(ids):
-            pixels[place] = robustify(pixels[place], robust, self._seed, epoch, sample)
+        with one_thread():  # here, so that the pool's threads take it over and none of them sets it for the others
+            self._fill(pixels, stored, lambda row: robustify(self._decode(row), robust, self._seed, epoch, row.sample))
 
     def _table(self, group: int) -> pa.Table:
         if group not in self._cache:
@@ -173,7 +178,7 @@ class ShardRows(Dataset[Any]):
         image, label, name, variant = (table.column(column)[number].as_py() for column in _COLUMNS)
         return _Stored(image, label, f"{name}/{variant}", group, number)
 
-    def _decode(self, row: _Stored) -> NDArray[np.uint8]:
+    def _decode(self, row: _Stored) -> Pixels:
         where = self._groups[row.group]
         at = f"{self._folder.locate(where.path)}: row group {where.number}, row {row.number}"
         try:

@@ -33,7 +33,7 @@ def learning(model: Detector) -> set[str]:
 
 def frozen(model: Detector, unfreeze: Any, batch_norm: str = "train") -> Detector:
     freeze(model, build(Phase, {"unfreeze": unfreeze}), batch_norm)
-    training_mode(model)
+    training_mode(model, batch_norm)
     return model
 
 
@@ -109,6 +109,18 @@ def test_batch_norm_of_the_backbone_can_be_frozen_while_the_rest_learns() -> Non
     assert "backbone.conv_stem.weight" in names
     assert not any(".bn" in name for name in names if name.startswith("backbone."))
     assert "head.batch_norm1.weight" in names
+
+
+def test_a_frozen_batch_norm_without_parameters_keeps_its_statistics_too() -> None:
+    model = detector()
+    for module in model.backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_parameter("weight", None)
+            module.register_parameter("bias", None)
+    before = {name: value.clone() for name, value in frozen(model, "all", "frozen").named_buffers()}
+    model(torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)).sum().backward()
+    assert any(name.endswith("running_mean") for name in before)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
 
 
 def test_a_phase_in_which_nothing_learns_is_refused() -> None:

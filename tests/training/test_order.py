@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.shuffle import displacement, groups_in_a_batch, label_deviation, together_again
+from training.config import TrainingConfig
 from training.order import batches_of, epoch_order
 
 SIZES = [7, 256, 256, 31, 256, 1]
@@ -46,6 +48,25 @@ def test_rows_are_shuffled_across_the_groups_of_a_window() -> None:
     order = epoch_order([100] * 8, "hash", 0, 0, 8)
     assert abs(np.corrcoef(np.arange(800), order)[0, 1]) < 0.15
     assert (np.diff(order) == 1).sum() < 10
+
+
+@pytest.mark.parametrize(
+    ("window", "groups", "together"), [(TrainingConfig().shuffle_row_groups, 13.5, 1.3), (80, 26.3, 1.03)]
+)
+def test_the_order_is_as_near_to_a_uniform_permutation_as_the_window_lets_it_be(
+    window: int, groups: float, together: float
+) -> None:
+    """On 20,000 rows in row groups of 256; a uniform permutation has 1, 26.4 groups, 1 and 1 (benchmarks/shuffle.py).
+
+    groups: of the 79 at least so many in a batch of 32. together: at most so many times the chance to meet again.
+    """
+    sizes, labels = [256] * 78 + [32], np.random.default_rng(0).permutation(np.arange(20_000) % 2)
+    orders = [[epoch_order(sizes, "hash", seed, epoch, window) for epoch in (0, 1)] for seed in range(8)]
+    firsts = [first for first, _ in orders]
+    assert np.mean([displacement(order) for order in firsts]) == pytest.approx(1, abs=0.02)
+    assert np.mean([groups_in_a_batch(order, 256, 32) for order in firsts]) > groups
+    assert np.mean([together_again(first, second, 32) for first, second in orders]) < together
+    assert np.mean([label_deviation(order, labels, 32) for order in firsts]) == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from tests.pictures import photo
 from training.config import TrainingConfig, result_fields
 from training.inputs import read_inputs
 from training.loader import Batches
-from training.robust import Operation, draw, robustify
+from training.robust import Operation, draw, one_thread, robustify
 from training.robust_config import Robust
 
 NAMES = [item.name for item in fields(Robust)]
@@ -263,6 +265,18 @@ def test_threads_and_the_global_generator_are_neither_asked_nor_changed() -> Non
     assert np.array_equal(found[0], found[2])
 
 
+def test_threads_that_share_the_work_change_pictures_as_one_does() -> None:
+    pixels, config = photo(1, 320, 320), robust(*NAMES)
+    change = partial(robustify, pixels, config, 0, 0)
+    samples = [f"{number}/identity" for number in range(16)]
+    with torch_threads(3):
+        expected = [change(sample) for sample in samples]
+        with one_thread(), ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(change, samples))
+        assert torch.get_num_threads() == 3
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 def test_a_picture_that_may_not_be_written_to_is_taken_too() -> None:
     pixels = photo(1, SIZE, SIZE)
     pixels.flags.writeable = False
@@ -360,6 +374,19 @@ def by_id(batches: Batches, epoch: int = 0) -> dict[str, bytes]:
         for batch in batches.epoch(epoch)
         for name, pixels in zip(batch.ids, batch.pixels, strict=True)
     }
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_the_same_for_any_number_of_threads(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    found = []
+    for cores in (1, 6):
+        monkeypatch.setattr("training.loader.local_cores", partial(int, cores))
+        with torch_threads(2):
+            found.append(seen(batches_of(prepared, workers), 1))
+            assert torch.get_num_threads() == 2
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
