@@ -150,13 +150,19 @@ def stop_at_a_checkpoint(run: Path, ranks: int = 2, **changes: Any) -> None:
     assert shown.count("a checkpoint was written") == 1, shown
 
 
+@pytest.fixture(scope="module")
+def whole(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one rank makes of eight epochs."""
+    run = copy(prepared, tmp_path_factory.mktemp("whole") / "run")
+    assert train(run, **{**SETTINGS, "epochs": 8}) == 0
+    return run
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)])
 def test_fewer_or_more_ranks_continue_where_others_were_stopped(
-    prepared: Path, tmp_path: Path, before: int, after: int
+    whole: Path, prepared: Path, tmp_path: Path, before: int, after: int
 ) -> None:
-    whole, stopped = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "stopped")
-    changes = {**SETTINGS, "epochs": 8}
-    assert train(whole, **changes) == 0
+    stopped = copy(prepared, tmp_path / "stopped")
     stop_at_a_checkpoint(stopped, before, epochs=8)
     assert len(steps(stopped)) < len(steps(whole))
     process = start(stopped, after, "--resume", epochs=8)
