@@ -21,7 +21,7 @@ from tabulate import tabulate
 from pipeline.cli import run_command, say
 from pipeline.errors import OutputExistsError, UsageError
 from pipeline.storage import split_uri
-from training.compare_runs import Row, Unusable, read_runs
+from training.compare_runs import Figure, Row, Unusable, read_runs
 from training.compare_table import Cell, Table, make_table
 
 __all__ = ["as_json", "as_markdown", "main"]
@@ -103,22 +103,22 @@ def as_json(table: Table) -> str:
 
 
 def _run(row: Row, cells: Sequence[Cell], table: Table) -> dict[str, Any]:
-    figures = {
-        key: {"value": figure.value, "ci95": list(figure.ends) if figure.ends else None}
-        for key, figure in row.figures.items()
-    }
     best = [title for title, cell in zip(table.titles, cells, strict=True) if cell.best]
     evaluation = None
     if row.evaluation:
-        evaluated = row.evaluation.dataset or row.dataset
-        evaluation = {"dataset": evaluated, "settings": json.loads(row.evaluation.settings)}
+        evaluation = {"dataset": row.evaluation.dataset, "settings": json.loads(row.evaluation.settings)}
     return {
         **asdict(row),
-        "figures": figures,
+        "val_auc": row.val_auc and _figure(row.val_auc),
+        "figures": {key: _figure(figure) for key, figure in row.figures.items()},
         "evaluation": evaluation,
         "best": best,
         "mark": table.marks.get(row.run),
     }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {"value": figure.value, "ci95": list(figure.ends) if figure.ends else None}
 
 
 def _write_page(target: str, table: Table) -> None:

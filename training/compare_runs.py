@@ -68,17 +68,21 @@ class Evaluation:
     """What figures were measured on, and how.
 
     Attributes:
-        dataset: the hash of the dataset; None: the one that the bundle was trained on.
+        dataset: the hash of the dataset, which need not be that which the bundle was trained on.
         settings: what else decides the figures, canonical JSON.
     """
 
-    dataset: str | None
+    dataset: str
     settings: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run with a finished bundle; None is what its files do not say."""
+    """A run with a finished bundle; None is what its files do not say.
+
+    The figures of the report compare only between rows of the same `evaluation`; `val_auc`, on the validation split of
+    what a run was trained on, only between rows of the same `dataset`.
+    """
 
     run: str
     model: str
@@ -87,17 +91,12 @@ class Row:
     parameters: int | None
     best_epoch: int | None
     epochs: int | None
-    val_auc: float | None
+    val_auc: Figure | None
     onnx_bytes: int
     cost: Cost | None
     figures: Mapping[str, Figure]
     evaluation: Evaluation | None
     remarks: tuple[str, ...] = ()
-
-    @property
-    def group(self) -> tuple[str, Evaluation | None]:
-        """Figures compare only between rows of the same group."""
-        return (self.dataset, self.evaluation)
 
 
 @dataclass(frozen=True)
@@ -182,15 +181,15 @@ def _row(run: Folder, name: str, bundle: Bundle) -> Row:
         run=name,
         model=_printable(str(architecture.get("name", "?"))),
         dataset=str(document.get("parents", {}).get("dataset", "?")),
-        device=str(document.get("device", "?")),
+        device=_device(document),
         parameters=architecture.get("parameters"),
         best_epoch=validation.get("epoch"),
         epochs=sum(line.get("kind") == "epoch" for line in lines) or None,
-        val_auc=validation.get("auc"),
+        val_auc=_validation(document, report),
         onnx_bytes=next(entry["bytes"] for entry in document["files"] if entry["path"] == MODEL_ONNX),
         cost=cost_of(lines),
         figures=_figures(report),
-        evaluation=_evaluation(report, document) if report else None,
+        evaluation=_evaluation(report) if report else None,
         remarks=tuple(_printable(remark) for remark in remarks),
     )
 
@@ -238,12 +237,25 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Figure]:
     return found
 
 
-def _evaluation(report: Mapping[str, Any], bundle: Mapping[str, Any]) -> Evaluation:
-    evaluated = report["parents"]["dataset"]
+def _device(bundle: Mapping[str, Any]) -> str:
+    device, ranks = str(bundle.get("device", "?")), bundle.get("ranks", 1)
+    return device if ranks == 1 else f"{ranks} x {device}"
+
+
+def _validation(bundle: Mapping[str, Any], report: Mapping[str, Any]) -> Figure | None:
+    """The AUC on the validation split, with an interval where the report is of the same split."""
+    value = bundle.get("validation", {}).get("auc")
+    if value is None:
+        return None
+    same = bool(report) and report["parents"]["dataset"] == bundle["parents"]["dataset"]
+    ends = report["splits"].get("val", {}).get("ci95", {}).get("auc") if same else None
+    return Figure(value, *(ends or (None, None)))
+
+
+def _evaluation(report: Mapping[str, Any]) -> Evaluation:
     settings = {key: value for key, value in report["config"].items() if key not in _SHOWN}
     settings["stage_version"] = report["stage_version"]
-    same = evaluated == bundle["parents"]["dataset"]
-    return Evaluation(None if same else evaluated, canonical_json(settings).decode())
+    return Evaluation(report["parents"]["dataset"], canonical_json(settings).decode())
 
 
 def _of_report(report: Mapping[str, Any]) -> list[str]:

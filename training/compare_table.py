@@ -80,7 +80,7 @@ def ordered(rows: Sequence[Row]) -> list[Row]:
 
     def place(row: Row) -> tuple[bool, float, float, str]:
         test = row.figures.get("test_auc")
-        return (test is None, -test.value if test else 0.0, -(row.val_auc or 0.0), row.run)
+        return (test is None, -test.value if test else 0.0, -row.val_auc.value if row.val_auc else 0.0, row.run)
 
     return sorted(rows, key=place)
 
@@ -91,7 +91,7 @@ def leader(rows: Sequence[Row], measure: Measure) -> str | None:
     An interval without a width only says that no resample differed, so it leads nothing.
 
     Args:
-        rows: of one group.
+        rows: of one evaluation.
         measure: what is looked at; rows without it do not take part.
     """
     figures = [(row.run, row.figures[measure.key]) for row in rows if measure.key in row.figures]
@@ -109,15 +109,15 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     measured = [row for row in ordered(rows) if "test_auc" in row.figures]
     if not measured:
         return Verdict("No test figures yet", "No run has a test AUC; the notes say what to do.")
-    if len({row.group for row in measured}) > 1:
+    if len({row.evaluation for row in measured}) > 1:
         return Verdict(
             "Different data: no ranking",
-            "Runs were trained on different datasets or evaluated in different ways: figures compare only between "
-            "those with the same mark in the column “data”.",
+            "Runs were evaluated on different pictures or in different ways: test figures compare only between those "
+            "with the same number in the column “data”.",
         )
     best, *others = measured
     figure = best.figures["test_auc"]
-    said = _with_range(_cell(figure, MEASURES[0]))
+    said = _with_range(_cell(figure))
     if not others:
         return Verdict(
             f"Only {best.run} has test figures", f"Its test AUC is {said}; there is none to compare it with."
@@ -158,7 +158,17 @@ def marks(rows: Sequence[Row]) -> tuple[dict[str, str], list[str]]:
     found = {
         row.run: letters[row.dataset] + (numbers.get(row.evaluation, "") if row.evaluation else "") for row in rows
     }
-    explained = ["Different marks under “data” are different pictures or ways of counting: do not compare across them."]
+    explained = []
+    if numbers:
+        explained.append(
+            "Different numbers under “data”: test figures of different pictures, or counted in different ways: do not "
+            "compare across them."
+        )
+    if len(letters) > 1:
+        explained.append(
+            "Different letters under “data”: trained and validated on different pictures: do not compare validation "
+            "AUC across them, and test figures only if none was trained on the other’s test pictures."
+        )
     explained += [f"{letter}: trained on dataset {dataset[:16]}." for dataset, letter in letters.items()]
     explained += [f"{number}: {_way(way, ways)}." for way, number in numbers.items()]
     return found, explained
@@ -175,9 +185,8 @@ def _way(way: Evaluation, ways: Sequence[Evaluation]) -> str:
     settings = [json.loads(other.settings) for other in ways]
     mine: Mapping[str, Any] = json.loads(way.settings)
     differing = [key for key in sorted(mine) if any(other.get(key) != mine[key] for other in settings)]
-    where = f"dataset {way.dataset[:16]}" if way.dataset else "the dataset it was trained on"
     how = "".join(f", {key.replace('_', ' ')} {_plain(mine[key])}" for key in differing)
-    return f"evaluated on {where}{how}"
+    return f"evaluated on dataset {way.dataset[:16]}{how}"
 
 
 def _plain(value: Any) -> str:
@@ -191,7 +200,7 @@ def _columns(
     leaders = {measure.key: _leaders(rows, measure) for measure in measures}
 
     def measured(measure: Measure) -> Callable[[Row], Cell]:
-        return lambda row: _cell(row.figures.get(measure.key), measure, row.run in leaders[measure.key])
+        return lambda row: _cell(row.figures.get(measure.key), measure.percent, row.run in leaders[measure.key])
 
     return [
         ("run", lambda row: Cell(row.run)),
@@ -199,7 +208,7 @@ def _columns(
         ("model", lambda row: Cell(row.model)),
         ("parameters", lambda row: _optional(row.parameters, _count)),
         ("best epoch", lambda row: Cell(f"{row.best_epoch or NOTHING} / {row.epochs or NOTHING}")),
-        ("val AUC", lambda row: _optional(row.val_auc, lambda value: f"{value:.4f}")),
+        ("val AUC", lambda row: _cell(row.val_auc)),
         *((measure.title, measured(measure)) for measure in measures),
         ("pictures", lambda row: _optional(row.cost and row.cost.pictures, lambda value: f"{value:,}")),
         ("hours", lambda row: _optional(row.cost and row.cost.hours, _hours)),
@@ -209,8 +218,9 @@ def _columns(
 
 
 def _leaders(rows: Sequence[Row], measure: Measure) -> set[str | None]:
-    """The leader of each group."""
-    return {leader([row for row in rows if row.group == group], measure) for group in {row.group for row in rows}}
+    """The leader of each evaluation."""
+    ways = {row.evaluation for row in rows}
+    return {leader([row for row in rows if row.evaluation == way], measure) for way in ways}
 
 
 def _always(measure: Measure) -> bool:
@@ -218,15 +228,15 @@ def _always(measure: Measure) -> bool:
     return measure.key != "tpr_05"
 
 
-def _cell(figure: Figure | None, measure: Measure, best: bool = False) -> Cell:
+def _cell(figure: Figure | None, percent: bool = False, best: bool = False) -> Cell:
     if figure is None:
         return Cell(NOTHING)
 
     def text(value: float) -> str:
-        return f"{100 * value:.1f}" if measure.percent else f"{value:.4f}"
+        return f"{100 * value:.1f}" if percent else f"{value:.4f}"
 
     ends = f"{text(figure.ends[0])}, {text(figure.ends[1])}" if figure.ends else ""
-    return Cell(text(figure.value) + (" %" if measure.percent else ""), ends, best)
+    return Cell(text(figure.value) + (" %" if percent else ""), ends, best)
 
 
 def _with_range(cell: Cell) -> str:

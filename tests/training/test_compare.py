@@ -77,17 +77,16 @@ def test_the_table_says_what_bundle_report_and_logs_say(runs: Path, compare: Com
     assert set(table) == {"one", "two"}
     for name, line in table.items():
         bundle = json.loads((runs / name / "model/bundle.json").read_bytes())
-        test, ood = (
-            json.loads((runs / name / "report/report.json").read_bytes())["splits"][s] for s in ("test", "ood")
-        )
-        for title, split in (("test AUC", test), ("ood AUC", ood)):
+        splits = json.loads((runs / name / "report/report.json").read_bytes())["splits"]
+        val, test, ood = (splits[split] for split in ("val", "test", "ood"))
+        assert val["auc"] == pytest.approx(bundle["validation"]["auc"], abs=1e-6)
+        for title, split in (("val AUC", val), ("test AUC", test), ("ood AUC", ood)):
             low, high = split["ci95"]["auc"]
             assert line[title].strip("*") == f"{split['auc']:.4f} [{low:.4f}, {high:.4f}]"
         for title, key in (("TPR at 1 % FPR", "tpr_at_1pct_fpr"), ("TPR at 0.5 % FPR", "tpr_at_0_5pct_fpr")):
             low, high = test["ci95"][key]
             assert line[title].strip("*") == f"{100 * test[key]:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
         assert (line["ECE"], line["Brier"]) == (f"{test['ece']:.4f}", f"{test['brier']:.4f}")
-        assert line["val AUC"] == f"{bundle['validation']['auc']:.4f}"
         assert line["model"] == "test_efficientnet"
         assert line["ONNX, MB"] == f"{(runs / name / 'model/model.onnx').stat().st_size / 1e6:.1f}"
     assert table["one"]["best epoch"][-1] == "2"
@@ -103,6 +102,8 @@ def test_json_has_the_same_numbers_unrounded(runs: Path, compare: Compare) -> No
     test = json.loads((runs / "one/report/report.json").read_bytes())["splits"]["test"]
     bundle = json.loads((runs / "one/model/bundle.json").read_bytes())
     assert only["figures"]["test_auc"] == {"value": test["auc"], "ci95": test["ci95"]["auc"]}
+    assert only["val_auc"]["value"] == bundle["validation"]["auc"]
+    assert len(only["val_auc"]["ci95"]) == 2
     assert only["parameters"] == bundle["architecture"]["parameters"]
     assert only["evaluation"]["dataset"] == only["dataset"] == bundle["parents"]["dataset"]
     assert only["mark"] is None
@@ -209,14 +210,14 @@ def test_runs_on_other_data_are_marked(runs: Path, compare: Compare) -> None:
     for name in ("one", "other"):
         dataset = json.loads((runs / name / "dataset/manifest.json").read_bytes())["sha256"]
         assert f"- {table[name]['data']}: trained on dataset {dataset[:16]}." in out
-    assert "do not compare across them" in out
+    assert "do not compare validation AUC across them" in out
 
 
 def test_other_ways_of_evaluation_are_marked(mine: Path, compare: Compare) -> None:
     report(mine / "two", "--set", "bootstrap_samples=200", "--update")
     _, out, _ = compare(mine / "one", mine / "two")
     assert sorted(line["data"] for line in cells(out).values()) == ["A1", "A2"]
-    assert re.search(r"- \d: evaluated on the dataset it was trained on, bootstrap samples 200\.", out)
+    assert re.search(r"- \d: evaluated on dataset [0-9a-f]{16}, bootstrap samples 200\.", out)
     assert "seed" not in out  # which is the same
 
 

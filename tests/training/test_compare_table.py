@@ -16,9 +16,9 @@ from training.compare_table import leader, make_table, marks, ordered, verdict
 
 def test_rows_are_ordered_by_test_auc_then_validation_auc_then_name() -> None:
     rows = [
-        row("no report, worse", val_auc=0.8),
+        row("no report, worse", val_auc=Figure(0.8)),
         row("b", (0.9, 0.8, 1.0)),
-        row("no report, better", val_auc=0.9),
+        row("no report, better", val_auc=Figure(0.9)),
         row("a", (0.9, 0.8, 1.0)),
         row("best", (0.95, 0.9, 1.0)),
         row("nothing", val_auc=None),
@@ -64,11 +64,21 @@ def test_each_group_has_its_own_best() -> None:
         row("b", (0.92, 0.91, 0.93)),
         row("c", (0.85, 0.84, 0.86), **elsewhere),
         row("d", (0.82, 0.81, 0.83), **elsewhere),
-        row("e", (0.99, 0.98, 0.995), evaluation=Evaluation(None, '{"seed":1}')),  # alone in its way
+        row("e", (0.99, 0.98, 0.995), evaluation=Evaluation("d" * 64, '{"seed":1}')),  # alone in its way
     ]
     table = cells(shown(*rows))
     assert {run for run, line in table.items() if "**" in line["test AUC"]} == {"a", "c"}
-    assert {run: line["data"] for run, line in table.items()} == {"e": "A1", "a": "A2", "b": "A2", "c": "B2", "d": "B2"}
+    assert {run: line["data"] for run, line in table.items()} == {"e": "A1", "a": "A2", "b": "A2", "c": "B3", "d": "B3"}
+
+
+def test_runs_of_different_data_compare_on_the_same_test_pictures() -> None:
+    same = Evaluation("f" * 64, "{}")
+    rows = [row("a", A, evaluation=same), row("b", B, dataset="e" * 64, evaluation=same)]
+    table = make_table(rows, [])
+    assert table.verdict.title == "a is ahead"
+    assert table.marks == {"a": "A", "b": "B"}
+    assert any("do not compare validation AUC across them" in note for note in table.notes)
+    assert not any("Different numbers" in note for note in table.notes)
 
 
 def test_a_run_without_a_report_has_the_letter_of_its_dataset_alone() -> None:
@@ -91,7 +101,7 @@ def test_more_datasets_than_letters_have_marks_of_their_own() -> None:
         ([row("a", A), row("b", (0.9, None, None))], "No run is clearly ahead", "not every test AUC has an interval"),
         ([row("a", A), row("b")], "Only a has test figures", "none to compare it with"),
         ([row("a")], "No test figures yet", "the notes say what to do"),
-        ([row("a", A), row("b", B, dataset="e" * 64)], "Different data: no ranking", "the same mark in the column"),
+        ([row("a", A), row("b", B, dataset="e" * 64)], "Different data: no ranking", "the same number in the column"),
     ],
 )
 def test_the_verdict_claims_no_more_than_the_intervals_do(rows: list[Row], title: str, sentence: str) -> None:
@@ -103,6 +113,11 @@ def test_the_verdict_claims_no_more_than_the_intervals_do(rows: list[Row], title
 def test_different_devices_are_told() -> None:
     assert "different devices (cpu, cuda): hours and rates do not compare" in shown(row("a"), row("b", device="cuda"))
     assert "different devices" not in shown(row("a"), row("b"))
+
+
+def test_validation_auc_has_an_interval_where_there_is_one() -> None:
+    table = cells(shown(row("a", val_auc=Figure(0.97, 0.96, 0.98)), row("b")))
+    assert [table[run]["val AUC"] for run in "ab"] == ["0.9700 [0.9600, 0.9800]", "0.9700"]
 
 
 def test_numbers_are_written_for_people() -> None:
@@ -118,6 +133,6 @@ def test_json_tells_programs_what_the_table_tells_people() -> None:
     said = json.loads(as_json(make_table(rows, [Unusable("x", "no such folder.")])))
     assert [item["run"] for item in said["runs"]] == ["a", "b", "c"]
     assert [item["best"] for item in said["runs"]] == [["test AUC"], [], []]
-    assert [item["mark"] for item in said["runs"]] == ["A", "B", "A"]
+    assert [item["mark"] for item in said["runs"]] == ["A1", "B2", "A1"]
     assert said["unusable"] == [{"run": "x", "problem": "no such folder."}]
     assert said["verdict"]["title"] == "Different data: no ranking"
