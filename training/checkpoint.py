@@ -19,7 +19,7 @@ from pipeline.errors import IntegrityError, StorageError
 from pipeline.manifest import canonical_json, seal, unseal
 from pipeline.storage import Folder
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["Checkpoint", "Checkpoints", "below"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -134,3 +134,8 @@ class Checkpoints:
         for entry in list(self._folder.list(hidden=True)):
             if entry.path not in used:
                 self._folder.remove(entry.path)
+
+
+def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

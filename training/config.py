@@ -215,7 +215,8 @@ class TrainingConfig(Phase):
     cache_gb: float = above(0.0, DEFAULT_GB)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        if not self.phases:
+            super().__post_init__()
         if self.workers != "auto" and self.workers < 0:
             raise ConfigError(f"'workers' must be 'auto' or at least 0, got {self.workers}")
         if self.pretrained == "":

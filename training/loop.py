@@ -17,7 +17,7 @@ import torch
 
 from pipeline.errors import DataError
 from training.batch import Batch
-from training.checkpoint import Checkpoint, Checkpoints
+from training.checkpoint import Checkpoint, Checkpoints, below
 from training.config import TrainingConfig
 from training.device import Compute
 from training.freeze import freeze, training_mode
@@ -30,12 +30,13 @@ from training.progress import Progress
 from training.ranks import Ranks
 from training.schedule import Position, best_of, learning_rate, position
 from training.signals import Signals
-from training.step import Stepper, below
+from training.step import Stepper
 from training.validation import metrics_of, validation_logits
 
 __all__ = ["Trainer"]
 
-_GPU_FLUSH = 20  # steps between two looks at the losses, each of which waits for the GPU
+_LOOK_EVERY = {"cpu": 1, "cuda": 20}
+"""Steps between two looks at the losses, each of which waits for the GPU."""
 
 
 @dataclass
@@ -88,8 +89,7 @@ class Trainer:
         self._pending: list[tuple[dict[str, Any], torch.Tensor]] = []
         self._stepper: Stepper | None = None
         self._saved = 0  # the step of the last checkpoint
-        most = 1 if compute.device.type == "cpu" else _GPU_FLUSH
-        self._look_every = min(most, config.checkpoint_steps or most)
+        self._look_every = _LOOK_EVERY[compute.device.type]
         self._mark = 0.0  # when the last step ended
         self._pace = ""  # of the epoch's steps, in words
         for phase in self._plan:  # an impossible one is told now, not when its turn comes
@@ -131,8 +131,8 @@ class Trainer:
             self._train_epoch(stepper, next_epoch, logs)
             self._validate(stepper, next_epoch, logs)
             self._save(stepper)
-            self._signals.agree()
-            self._signals.stop_if_received(f"after epoch {self.epochs}")
+            if stop := self._signals.agreed():
+                self._signals.stop(stop, f"after epoch {self.epochs}")
         if at.best is None:
             raise DataError("no epoch was trained: set training.epochs to at least 1")
         self._load(self._checkpoints.get_tensors(at.best["tensors"]))
@@ -165,7 +165,7 @@ class Trainer:
                 if logs is not None and not self._at.step:
                     logs.pictures(batch.pixels)
                 self._train_step(stepper, batch, where)
-                if len(self._pending) >= self._look_every:
+                if self._must_look():
                     self._flush(logs, progress)
                     self._maybe_save(stepper, logs)
             self._flush(logs, progress)
@@ -182,6 +182,11 @@ class Trainer:
         times = {"time": time.time(), "seconds": self._mark - begin, "wait": self._waiting.take()}
         self._pending.append(({**line, "ids": batch.digest(), **times}, loss))
 
+    def _must_look(self) -> bool:
+        """Whether the losses of the last steps are looked at now; also where a checkpoint is due."""
+        every = self._config.checkpoint_steps
+        return len(self._pending) >= self._look_every or bool(every and self._at.step % every == 0)
+
     def _flush(self, logs: Logs | None, progress: Progress) -> None:
         """Look at the losses since the last look, over all ranks, and log them."""
         if not self._pending:
@@ -190,6 +195,8 @@ class Trainer:
         digests = self._ranks.sums(torch.tensor([line["ids"] for line, _ in self._pending]))
         lines = [line for line, _ in self._pending]
         self._pending.clear()
+        begin, self._mark = self._mark, time.perf_counter()  # only now has a GPU done what was asked of it
+        lines[-1] |= {"time": time.time(), "seconds": lines[-1]["seconds"] + self._mark - begin}
         for line, loss, digest in zip(lines, losses.tolist(), digests.tolist(), strict=True):
             if not math.isfinite(loss):
                 raise self._not_finite(f"the loss of step {line['step']} (epoch {line['epoch']})")
@@ -210,13 +217,13 @@ class Trainer:
         return self._ranks.common(error)
 
     def _maybe_save(self, stepper: Stepper, logs: Logs | None) -> None:
-        every, step = self._config.checkpoint_steps, self._at.step
-        self._signals.agree()
-        if self._signals.received or (every and step // every > self._saved // every):
+        every, step, stop = self._config.checkpoint_steps, self._at.step, self._signals.agreed()
+        if stop or (every and step // every > self._saved // every):
             if logs is not None:
                 logs.flush()  # first: a resume keeps the lines up to its checkpoint, and logs none of them again
             self._save(stepper)
-        self._signals.stop_if_received(f"at step {step}")
+        if stop:
+            self._signals.stop(stop, f"at step {step}")
 
     def _validate(self, stepper: Stepper, where: Position, logs: Logs | None) -> None:
         at, epoch = self._at, where.epoch + 1

@@ -85,7 +85,7 @@ def build_detector(config: TrainingConfig, inputs: Inputs, initial: bool = True)
     backbone = _create(config, inputs.canonical.geometry.size, extra)
     head = _own_head(backbone, config)
     if isinstance(config.pretrained, str) and initial:
-        load_weights(backbone, config.pretrained)
+        load_weights(backbone, config.pretrained, head)
     detector = Detector(backbone, inputs.mean, inputs.std, config.channels_last, head)
     if sum(p.numel() * p.element_size() for p in detector.parameters()) > _ONNX_BYTES:
         raise ConfigError(f"'model': {config.model} is too large for one ONNX file (2 GB): choose a smaller one")

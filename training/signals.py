@@ -8,7 +8,7 @@ import sys
 import threading
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.errors import TelltaleError
 from training.ranks import Ranks
@@ -48,21 +48,24 @@ class Signals:
             with suppress(OSError, ValueError):  # nobody reads it any more
                 os.write(sys.stderr.fileno(), f"{self.received.name}: writing a checkpoint after this step.\n".encode())
 
-    def agree(self) -> None:
-        """Take what another rank received as received here too; every rank calls this at the same place."""
+    def agreed(self) -> signal.Signals | None:
+        """What any rank has received so far, the same on every rank; all call this at the same place.
+
+        What comes later, also while a checkpoint is written, is for the next time.
+        """
         if number := self._ranks.highest(int(self.received or 0)):
             self.received = signal.Signals(number)
+            return self.received
+        return None
 
-    def stop_if_received(self, where: str) -> None:
-        """End the run if a signal came to every rank (`agree` sees to that).
+    def stop(self, number: signal.Signals, where: str) -> NoReturn:
+        """End the run, every rank of it, by a signal that was agreed upon.
 
         Raises:
             KeyboardInterrupt: on SIGINT.
             TelltaleError: on SIGTERM.
         """
-        if self.received is None:
-            return
         told = f"{where}; a checkpoint was written: continue with --resume."
-        if self.received == signal.SIGINT:
+        if number == signal.SIGINT:
             raise self._ranks.common(KeyboardInterrupt(told), code=128 + signal.SIGINT)
-        raise self._ranks.common(TelltaleError(f"stopped by {self.received.name} {told}"))
+        raise self._ranks.common(TelltaleError(f"stopped by {number.name} {told}"))

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.batch import Batch
+from training.checkpoint import below
 from training.config import Phase, TrainingConfig
 from training.device import Compute
 from training.freeze import freeze
@@ -25,7 +26,7 @@ from training.model import Detector
 from training.optim import losses_of, make_optimizer
 from training.ranks import Ranks
 
-__all__ = ["Stepper", "below"]
+__all__ = ["Stepper"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -166,8 +167,3 @@ def _parts(rows: int, size: int) -> Iterator[slice]:
 def _seed(seed: int, step: int, rank: int, part: int) -> int:
     text = f"telltale/step/{seed}/{step}/{rank}/{part}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
-    """The tensors whose names begin with a prefix, by the rest of their names."""
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

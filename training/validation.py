@@ -43,9 +43,8 @@ def validation_logits(
             counted = len(batch.ids)
             logits = detector(batch.pixels).cpu().numpy()[:counted]
             found.append((logits, batch.labels.cpu().numpy()[:counted]))
-            if signals is not None:
-                signals.agree()
-                signals.stop_if_received("in validation")
+            if signals is not None and (stop := signals.agreed()):
+                signals.stop(stop, "in validation")
     # Batch by batch, the shares of the ranks one after the other.
     every = [share for shares in zip(*ranks.gather(found), strict=True) for share in shares]
     return (

@@ -1,8 +1,7 @@
 """Initial weights: from a safetensors file, or timm's own from its hub. Never a pickle: it can run code when loaded.
 
-A file must hold exactly the backbone's tensors, or be the model.safetensors of a bundle, whose own head is left out. A
-classifier head is left out where the model has one of another size (with a notice) or none. This module must not know
-what the weights are for.
+A file must hold exactly the backbone's tensors, or be the model.safetensors of a bundle. A head is left out where the
+model has one of another kind or size (with a notice) or none. This module must not know what the weights are for.
 """
 
 from __future__ import annotations
@@ -21,16 +20,23 @@ from torch import nn
 from pipeline.cli import say
 from pipeline.errors import ConfigError, SetupError, UsageError
 from pipeline.storage import local_path, split_uri
+from training.checkpoint import below
 from training.config import PICKLES
 
 __all__ = ["hub_file", "hub_name", "load_weights"]
 
 _HUB_SECONDS: Final = 5.0
-_OURS: Final = "backbone."  # where a bundle's weights begin so, the rest are its normaliser's and its own head's
+_BACKBONE: Final = "backbone."  # where a bundle's weights begin so, the rest are its normaliser's and its own head's
+_HEAD: Final = "head."
 
 
-def load_weights(backbone: nn.Module, path: str) -> None:
+def load_weights(backbone: nn.Module, path: str, head: nn.Module | None = None) -> None:
     """Fill a backbone from a safetensors file; half-precision tensors become float32.
+
+    Args:
+        backbone: filled whole.
+        path: of the file.
+        head: of the configuration's own, behind the backbone; filled from a bundle that has the same.
 
     Raises:
         UsageError: not a safetensors file, or not this model's tensors (each is named).
@@ -40,10 +46,9 @@ def load_weights(backbone: nn.Module, path: str) -> None:
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: not a readable safetensors file ({error}). Fetch or convert it again.") from error
     wanted = backbone.state_dict()
-    if ours := {key.removeprefix(_OURS): value for key, value in found.items() if key.startswith(_OURS)}:
-        if any(key.startswith("head.") for key in found):
-            say(f"{Path(path).name}: the head of that bundle is left out; this one starts from random.")
-        found = ours
+    if of_bundle := below(found, _BACKBONE):
+        _load_head(head, below(found, _HEAD), path)
+        found = of_bundle
     for key in _head_keys(backbone):
         if key in found and key not in wanted:
             del found[key]  # a head of the configuration's own stands behind the backbone
@@ -58,6 +63,18 @@ def load_weights(backbone: nn.Module, path: str) -> None:
 def _tensors(path: str) -> dict[str, torch.Tensor]:
     folder, name = split_uri(path)
     return load(folder.read(name)) if folder.remote else load_file(local_path(path))
+
+
+def _load_head(head: nn.Module | None, found: Mapping[str, torch.Tensor], path: str) -> None:
+    wanted = {} if head is None else head.state_dict()
+    if head is not None and _shapes(found) == _shapes(wanted):
+        head.load_state_dict(found)
+    elif found:
+        say(f"{Path(path).name}: the head of that bundle is left out; this one starts from random.")
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in tensors.items()}
 
 
 def _head_keys(backbone: nn.Module) -> list[str]:

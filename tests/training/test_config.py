@@ -37,6 +37,13 @@ def test_a_setting_that_cannot_be_is_refused_by_name(values: dict[str, Any], mes
         build(TrainingConfig, values)
 
 
+def test_what_the_run_says_of_rates_is_held_against_the_phases_that_use_it() -> None:
+    plan = build(TrainingConfig, {"lr_min": 0.001, "phases": [{"lr": 0.1}, {"lr": 0.05}]}).plan
+    assert [(phase.lr, phase.lr_min) for phase in plan] == [(0.1, 0.001), (0.05, 0.001)]
+    with pytest.raises(ConfigError, match=r"phases\[1\].*'lr_min' .* is above 'lr'"):
+        build(TrainingConfig, {"lr_min": 0.001, "phases": [{"lr": 0.1}, {"lr": 0.0001}]})
+
+
 @pytest.mark.parametrize(
     "change",
     [{"workers": 3}, {"checkpoint_steps": 7}, {"checkpoints_kept": 9}, {"check_shards": False}],

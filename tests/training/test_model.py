@@ -51,6 +51,18 @@ def test_pixels_are_normalised_by_the_statistics(channel: int, channels_last: bo
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_weights_and_pictures_lie_in_memory_as_the_setting_says(inputs: Inputs, channels_last: bool) -> None:
+    settings = {"model": "test_efficientnet", "pretrained": False, "channels_last": channels_last}
+    detector = build_detector(build(TrainingConfig, settings), inputs)
+    seen: list[torch.Tensor] = []
+    detector.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    detector(torch.zeros((2, 32, 32, 3), dtype=torch.uint8))
+    for tensor in (seen[0], detector.backbone.get_parameter("conv_stem.weight")):
+        assert tensor.is_contiguous(memory_format=torch.channels_last) == channels_last
+        assert tensor.is_contiguous() != channels_last
+
+
 def test_two_outputs_become_their_difference() -> None:
     pixels = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
     first, second, both = (Detector(FirstPixel(c), MEAN, STD)(pixels) for c in ([0], [1], [0, 1]))

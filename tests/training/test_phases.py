@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from pipeline.cli import run_command
 from pipeline.config import build
 from pipeline.storage import Folder
+from tests.training.runs import sets, train
 from tests.training.test_inputs import read
-from tests.training.test_resume import checkpoints_of, fit, resumes_at
+from tests.training.test_resume import checkpoints_of, fit, logged, resumes_at
 from training.checkpoint import Checkpoints
 from training.config import TrainingConfig
 from training.optim import class_weights
+from training.run import main
 
 UNSAID: dict[str, Any] = {"epochs": 10, "lr": 3e-4}
 """Every phase has its own."""
@@ -112,6 +116,40 @@ def test_a_phase_that_does_not_improve_stops_and_hands_on_its_best_weights(prepa
     assert best == len(losses) - 3
     assert epochs(lines)[-1]["val_loss"] == pytest.approx(losses[best], abs=1e-6)
     assert abs(losses[-1] - losses[best]) > 1e-5
+
+
+def test_a_bundle_has_the_weights_of_the_best_epoch_and_says_which(prepared: Path, tmp_path: Path) -> None:
+    """At so high a rate the first epoch is the best of three; so the bundle is that of one epoch."""
+    common = {**NO_DROPOUT, "model": "test_vit", "optimizer": "sgd", "momentum": 0.0, "schedule": "constant"}
+    bundles = {}
+    for epochs in (3, 1):
+        run = Path(shutil.copytree(prepared, tmp_path / str(epochs)))
+        assert train(run, **common, epochs=epochs, lr=20.0, monitor="val_loss", grad_clip=0.01) == 0
+        bundles[epochs] = {path.name: path.read_bytes() for path in (run / "model").iterdir()}
+    lines = [line for line in logged(tmp_path / "3" / "logs" / "metrics.jsonl") if line["kind"] == "epoch"]
+    assert lines[0]["val_loss"] < min(line["val_loss"] for line in lines[1:])
+    assert bundles[3]["model.safetensors"] == bundles[1]["model.safetensors"]
+    assert bundles[3]["model.onnx"] == bundles[1]["model.onnx"]
+    validation = json.loads(bundles[3]["bundle.json"])["validation"]
+    assert validation["epoch"] == 1
+    assert validation["auc"] == lines[0]["val_auc"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "times"), [({"class_weights": "[2.0, 2.0]"}, 2.0), ({"robust.jpeg.probability": 1.0}, None)]
+)
+def test_a_setting_reaches_the_first_step(fresh: Path, tmp_path: Path, changes: dict[str, Any], times: Any) -> None:
+    """The same pictures, before anything has learned: another loss. The rate ends the run after it."""
+    other = Path(shutil.copytree(fresh, tmp_path / "other"))
+    first = []
+    for run, settings in ((fresh, {}), (other, changes)):
+        assert run_command(main, ["--run-dir", str(run), *sets(lr=1e30, **settings)]) == 1
+        first.append(logged(run / "logs" / "metrics.jsonl")[0])
+    plain, changed = first
+    assert changed["ids"] == plain["ids"]
+    assert abs(changed["loss"] / plain["loss"] - 1) > 1e-4
+    if times:
+        assert changed["loss"] == pytest.approx(times * plain["loss"], rel=1e-6)
 
 
 STOPS_EARLY: dict[str, Any] = {

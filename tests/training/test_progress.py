@@ -44,6 +44,18 @@ def test_the_bar_tells_the_share_of_waiting_and_the_time_left(monkeypatch: pytes
     assert "img/s" in bar
 
 
+def test_what_an_earlier_process_did_of_the_epoch_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 of 100 pictures were done, 20 more in ten seconds: 40 are left, at 2 a second."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with Progress((Phase(epochs=1),), Position(0, 0, 0, 0), rows=100, done=40, shown=True) as progress:
+        begin = time.time()
+        time.sleep(0.12)
+        progress.step({"pictures": 20, "wait": 0.0, "time": begin + 10, "loss": 0.25})
+    assert progress.summary() == "2.0 pictures a second, 0.0% waiting for data, 00:20 left"
+    assert "60/100" in terminal.getvalue()
+
+
 def test_nothing_is_drawn_where_nobody_watches_or_by_another_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bar_on(io.StringIO(), monkeypatch) == ""
     assert bar_on(Terminal(), monkeypatch, shown=False) == ""

@@ -30,8 +30,10 @@ from training.config import TrainingConfig
 from training.device import choose, reproducible
 from training.loader import Batches
 from training.logs import Logs
-from training.loop import Trainer
+from training.loop import _LOOK_EVERY, Trainer
 from training.model import build_detector
+from training.progress import Progress
+from training.ranks import Ranks
 from training.rows import EpochRows, ShardRows
 from training.run import main
 from training.signals import Signals
@@ -119,6 +121,74 @@ def test_a_resume_at_any_step_is_the_undisturbed_run(
     """Numbers 4, 5, 10 and 11 are an epoch's end, before and after its validation."""
     changes, *whole = undisturbed
     resumes_at(number, whole, prepared, tmp_path, **changes)
+
+
+def test_checkpoints_come_every_so_many_steps_however_seldom_losses_are_looked_at(
+    undisturbed_plain: Any, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU looking makes it wait. Five steps an epoch: three looks at its first four, one at its end."""
+    monkeypatch.setitem(_LOOK_EVERY, "cpu", 4)
+    assert fit(prepared, tmp_path, checkpoint_steps=2)[1] == undisturbed_plain[1]
+    stems = [name.removesuffix(".json").split("-")[1:] for name in checkpoints_of(tmp_path)]
+    assert [int(step) for step, _ in stems] == [2, 4, 5, 6, 8, 10, 10]
+
+
+def test_the_time_of_steps_that_are_looked_at_late_is_counted(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look at an epoch's five steps takes half a second, as when a GPU has them all still to do."""
+    monkeypatch.setitem(_LOOK_EVERY, "cpu", 100)
+    sums = Ranks.sums
+
+    def slowly(*given: Any) -> torch.Tensor:
+        time.sleep(0.25)
+        return sums(*given)
+
+    monkeypatch.setattr(Ranks, "sums", slowly)
+    fit(prepared, tmp_path, checkpoint_steps=0)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for epoch in (1, 2):
+        of_epoch = [line for line in lines if line["kind"] == "step" and line["epoch"] == epoch]
+        assert of_epoch[-1]["seconds"] > 0.5
+        assert of_epoch[-1]["time"] - of_epoch[0]["time"] > 0.5
+
+
+def test_a_signal_that_comes_after_the_look_for_one_is_for_the_next_step(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not end the run with a checkpoint that was not written."""
+    agreed, calls = Signals.agreed, count(1)
+
+    def before_it_comes(signals: Signals) -> Any:
+        found = agreed(signals)
+        if next(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Signals, "agreed", before_it_comes)
+    with pytest.raises(TelltaleError, match=r"at step 4; a checkpoint was written"):
+        fit(prepared, tmp_path, checkpoint_steps=0)
+    assert [name.split("-")[1] for name in checkpoints_of(tmp_path)] == ["000000004"]
+
+
+def test_a_resume_s_progress_begins_with_what_was_done_of_its_epoch(
+    undisturbed_plain: Any, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after seven steps of 32 pictures, five an epoch."""
+    found = []
+
+    class Recording(Progress):
+        def __init__(self, *given: Any) -> None:
+            found.append(given[2:4])
+            super().__init__(*given)
+
+    whole = tmp_path / "whole"
+    fit(prepared, whole)
+    for name in checkpoints_of(whole)[8:]:  # beside one a step, one more at each epoch's end
+        (whole / "checkpoints" / name).unlink()
+    monkeypatch.setattr("training.loop.Progress", Recording)
+    assert fit(prepared, whole, checkpoint_steps=0)[1] == undisturbed_plain[1]
+    assert found == [(160, 64)]
 
 
 @pytest.mark.parametrize("signalled", [True, False])

@@ -70,7 +70,7 @@ class ByHand:
         l2 = self._config.head[0].l2 * (self._detector.head.get_parameter("dense0.weight") ** 2).sum()
         return (each * weight).sum() / len(batch.labels) + l2
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: Batch, rate: float = RATE) -> None:
         """Change the weights."""
         gradients = list(torch.autograd.grad(self.loss(batch), self._values))
         norm = torch.stack([(gradient**2).sum() for gradient in gradients]).sum().sqrt()
@@ -78,24 +78,24 @@ class ByHand:
         self._steps += 1
         with torch.no_grad():
             for at, (value, gradient) in enumerate(zip(self._values, gradients, strict=True)):
-                self._update(at, value, gradient * min(1.0, limit / float(norm)))
+                self._update(at, value, gradient * min(1.0, limit / float(norm)), rate)
 
-    def _update(self, at: int, value: torch.Tensor, gradient: torch.Tensor) -> None:
+    def _update(self, at: int, value: torch.Tensor, gradient: torch.Tensor, rate: float) -> None:
         kind, decay = self._config.optimizer, self._config.weight_decay if value.ndim > 1 else 0.0
         if kind == "adamw":
-            value *= 1 - RATE * decay
+            value *= 1 - rate * decay
         else:
             gradient = gradient + decay * value
         if kind == "sgd":
             momentum = self._config.momentum
             self._first[at] = momentum * self._first[at] + gradient
-            value -= RATE * (gradient + momentum * self._first[at])
+            value -= rate * (gradient + momentum * self._first[at])
             return
         self._first[at] = 0.9 * self._first[at] + 0.1 * gradient
         self._second[at] = 0.999 * self._second[at] + 0.001 * gradient**2
         mean = self._first[at] / (1 - 0.9**self._steps)
         square = self._second[at] / (1 - 0.999**self._steps)
-        value -= RATE * mean / (square.sqrt() + 1e-8)
+        value -= rate * mean / (square.sqrt() + 1e-8)
 
 
 SGD = {"optimizer": "sgd", "weight_decay": 0.0}
@@ -128,9 +128,9 @@ def test_steps_are_those_of_the_formulas(case: str) -> None:
     stepper = Stepper(detector, config, config.plan[0], CPU, Ranks(), weights)
     expected = copy.deepcopy(start)
     reference = ByHand(expected, config, weights)
-    for number in range(3):
-        stepper.step(batch_of(number), number, number, RATE)
-        reference.step(batch_of(number))
+    for number, rate in enumerate((RATE, RATE / 10, 2 * RATE)):  # as a schedule gives them
+        stepper.step(batch_of(number), number, number, rate)
+        reference.step(batch_of(number), rate)
     for mine, theirs, before in zip(detector.parameters(), expected.parameters(), start.parameters(), strict=True):
         assert not torch.allclose(mine, before, atol=1e-4)
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)

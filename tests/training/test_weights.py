@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -85,6 +86,15 @@ def test_other_tensors_are_refused_by_name(tmp_path: Path, change: Callable[[Wei
         load_weights(backbone(), saved(tmp_path / "w.safetensors", backbone(), change))
 
 
+def test_a_bundle_s_head_is_a_start_where_the_configuration_has_the_same(prepared: Path, tmp_path: Path) -> None:
+    inputs, head = read(prepared), [{"dense": 8}, {"batch_norm": True}]
+    settings = {"model": "test_efficientnet", "head": head, "channels_last": False}
+    trained = build_detector(build(TrainingConfig, {**settings, "pretrained": False, "seed": 1}), inputs)
+    path = saved(tmp_path / "w.safetensors", trained)
+    again = build_detector(build(TrainingConfig, {**settings, "pretrained": path, "seed": 2}), inputs)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in trained.state_dict().items())
+
+
 def test_a_bundle_s_weights_are_a_start(finished: Path) -> None:
     target = backbone(seed=2)
     load_weights(target, str(finished / "model" / "model.safetensors"))
@@ -92,12 +102,18 @@ def test_a_bundle_s_weights_are_a_start(finished: Path) -> None:
     assert all(torch.equal(value, ours[f"backbone.{key}"]) for key, value in target.state_dict().items())
 
 
-def test_a_bundle_s_own_head_is_left_out_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("own", [None, nn.Linear(256, 2), nn.Sequential(nn.Linear(256, 1))])
+def test_a_bundle_s_head_of_another_kind_is_left_out_with_a_notice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], own: nn.Module | None
+) -> None:
     source, target = backbone(0, seed=1), backbone(1, seed=2)
+    before = copy.deepcopy(own)
     head = target.state_dict()["classifier.weight"].clone()
     path = saved(tmp_path / "w.safetensors", nn.ModuleDict({"backbone": source, "head": nn.Linear(256, 1)}))
-    load_weights(target, path)
+    load_weights(target, path, own)
     assert "the head of that bundle is left out" in capsys.readouterr().err
+    if own is not None and before is not None:
+        assert all(torch.equal(value, before.state_dict()[key]) for key, value in own.state_dict().items())
     assert torch.equal(stem(target), stem(source))
     assert torch.equal(target.state_dict()["classifier.weight"], head)
 
