@@ -88,6 +88,7 @@ class Row:
     model: str
     dataset: str
     device: str
+    ranks: int
     parameters: int | None
     best_epoch: int | None
     epochs: int | None
@@ -181,7 +182,8 @@ def _row(run: Folder, name: str, bundle: Bundle) -> Row:
         run=name,
         model=_printable(str(architecture.get("name", "?"))),
         dataset=str(document.get("parents", {}).get("dataset", "?")),
-        device=_device(document),
+        device=str(document.get("device", "?")),
+        ranks=int(document.get("ranks", 1)),
         parameters=architecture.get("parameters"),
         best_epoch=validation.get("epoch"),
         epochs=sum(line.get("kind") == "epoch" for line in lines) or None,
@@ -235,11 +237,6 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Figure]:
             low, high = split.get("ci95", {}).get(measure.name) or (None, None)
             found[measure.key] = Figure(split[measure.name], low, high)
     return found
-
-
-def _device(bundle: Mapping[str, Any]) -> str:
-    device, ranks = str(bundle.get("device", "?")), bundle.get("ranks", 1)
-    return device if ranks == 1 else f"{ranks} x {device}"
 
 
 def _validation(bundle: Mapping[str, Any], report: Mapping[str, Any]) -> Figure | None:

@@ -122,11 +122,14 @@ def verdict(rows: Sequence[Row]) -> Verdict:
         return Verdict(
             f"Only {best.run} has test figures", f"Its test AUC is {said}; there is none to compare it with."
         )
+    caveat = ""
+    if len({row.dataset for row in measured}) > 1:
+        caveat = " They were trained on different datasets: whether one of those holds test pictures is not known here."
     if leader(measured, MEASURES[0]) == best.run:
-        return Verdict(f"{best.run} is ahead", f"Its test AUC is {said}; no other run’s interval overlaps its own.")
-    return Verdict(
-        "No run is clearly ahead", f"{best.run} has the highest test AUC, {said}, but {_doubt(figure, others)}"
-    )
+        sentence = f"Its test AUC is {said}; no other run’s interval overlaps its own."
+        return Verdict(f"{best.run} is ahead", sentence + caveat)
+    sentence = f"{best.run} has the highest test AUC, {said}, but {_doubt(figure, others)}"
+    return Verdict("No run is clearly ahead", sentence + caveat)
 
 
 def _doubt(best: Figure, others: Sequence[Row]) -> str:
@@ -154,12 +157,10 @@ def marks(rows: Sequence[Row]) -> tuple[dict[str, str], list[str]]:
     if len(datasets) <= 1 and len(ways) <= 1:
         return {}, []
     letters = {dataset: _letter(at) for at, dataset in enumerate(datasets)}
-    numbers = {way: str(at) for at, way in enumerate(ways, 1)} if len(ways) > 1 else {}
-    found = {
-        row.run: letters[row.dataset] + (numbers.get(row.evaluation, "") if row.evaluation else "") for row in rows
-    }
+    numbers = {way: str(at) for at, way in enumerate(ways, 1)}
+    found = {row.run: letters[row.dataset] + (numbers[row.evaluation] if row.evaluation else "") for row in rows}
     explained = []
-    if numbers:
+    if len(numbers) > 1:
         explained.append(
             "Different numbers under “data”: test figures of different pictures, or counted in different ways: do not "
             "compare across them."
@@ -167,7 +168,7 @@ def marks(rows: Sequence[Row]) -> tuple[dict[str, str], list[str]]:
     if len(letters) > 1:
         explained.append(
             "Different letters under “data”: trained and validated on different pictures: do not compare validation "
-            "AUC across them, and test figures only if none was trained on the other’s test pictures."
+            "AUC across them, and test figures only if no run was trained on any of the test pictures."
         )
     explained += [f"{letter}: trained on dataset {dataset[:16]}." for dataset, letter in letters.items()]
     explained += [f"{number}: {_way(way, ways)}." for way, number in numbers.items()]
@@ -277,7 +278,7 @@ def _notes(rows: Sequence[Row], measures: Sequence[Measure]) -> list[str]:
         "the checkpoints between them, on the machine that each run was on; validation and the time between a stop and "
         "its resume do not count."
     )
-    devices = sorted({row.device for row in rows if row.cost})
+    devices = sorted({f"{row.ranks} x {row.device}" for row in rows if row.cost})
     if len(devices) > 1:
         found.append(f"Trained on different devices ({', '.join(devices)}): hours and rates do not compare.")
     return found

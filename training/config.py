@@ -171,8 +171,8 @@ class TrainingConfig(Phase):
         compile: torch.compile; minutes of preparation, then faster steps on a GPU.
         threshold: how the verdict's threshold is fitted.
         robust: what is done to training pictures on the fly; off by default.
-        workers: loader processes; auto: none on the CPU (decoding takes 1-2 % of a step; with `robust` some
-            milliseconds a picture more: give workers where cores are idle), up to 8 beside a GPU.
+        workers: loader processes; auto: none on the CPU (decoding takes 1-2 % of a step; `robust` some milliseconds a
+            picture more, which the cores share: give workers where some are idle), up to 8 beside a GPU.
         checkpoint_steps: steps between checkpoints; 0: only at the ends of epochs and on SIGTERM or SIGINT.
         checkpoints_kept: how many of the last checkpoints stay.
         check_shards: compare every byte of the shards with their manifest before the first step.

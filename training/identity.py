@@ -17,7 +17,7 @@ from training.inputs import Inputs
 
 __all__ = ["STAGE_VERSION", "difference", "identity_of", "is_done", "weights_sha256"]
 
-STAGE_VERSION: Final = 2
+STAGE_VERSION: Final = 3  # raise by hand when the result of the same input changes
 
 
 def identity_of(config: TrainingConfig, inputs: Inputs) -> dict[str, Any]:

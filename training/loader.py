@@ -58,7 +58,7 @@ class Batches:
         inputs: what to read.
         split: which part of it.
         batch_size: rows a batch.
-        workers: loader processes; 0 decodes in this one. Each decodes with its share of the cores. The batches are the
+        workers: loader processes; 0 decodes in this one. Each works with its share of the cores. The batches are the
             same for any number of either.
         window: row groups shuffled together, and kept in memory by each process.
         seed: of the order; None: file order.

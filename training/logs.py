@@ -37,7 +37,8 @@ class Logs:
 
     `metrics.jsonl` has a line a step (`kind: step`; `ids` is a digest of the batch's sample ids and their places,
     `seconds` the time since the step before ended, a checkpoint in between included, `wait` the part of it that was
-    spent waiting for data) and one an epoch.
+    spent waiting for data) and one an epoch. A GPU does its steps later than they are asked of it: it is waited for
+    every twenty steps, in the `seconds` of the last.
 
     Args:
         uri: the folder of the logs.

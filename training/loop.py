@@ -88,7 +88,6 @@ class Trainer:
         self._waiting = Waiting()
         self._pending: list[tuple[dict[str, Any], torch.Tensor]] = []
         self._stepper: Stepper | None = None
-        self._saved = 0  # the step of the last checkpoint
         self._look_every = _LOOK_EVERY[compute.device.type]
         self._mark = 0.0  # when the last step ended
         self._pace = ""  # of the epoch's steps, in words
@@ -110,7 +109,6 @@ class Trainer:
         state, tensors = checkpoint.state, checkpoint.tensors
         self._load(below(tensors, "model."))
         self._at = _At(**state["at"])
-        self._saved = self._at.step
         if self._at.phase >= 0:
             self._stepper = self._make_stepper(self._at.phase)
             self._stepper.restore(tensors, state["scaler"])
@@ -184,8 +182,12 @@ class Trainer:
 
     def _must_look(self) -> bool:
         """Whether the losses of the last steps are looked at now; also where a checkpoint is due."""
+        return len(self._pending) >= self._look_every or self._due()
+
+    def _due(self) -> bool:
+        """Whether a checkpoint is due at this step."""
         every = self._config.checkpoint_steps
-        return len(self._pending) >= self._look_every or bool(every and self._at.step % every == 0)
+        return bool(every and self._at.step % every == 0)
 
     def _flush(self, logs: Logs | None, progress: Progress) -> None:
         """Look at the losses since the last look, over all ranks, and log them."""
@@ -217,8 +219,8 @@ class Trainer:
         return self._ranks.common(error)
 
     def _maybe_save(self, stepper: Stepper, logs: Logs | None) -> None:
-        every, step, stop = self._config.checkpoint_steps, self._at.step, self._signals.agreed()
-        if stop or (every and step // every > self._saved // every):
+        step, stop = self._at.step, self._signals.agreed()
+        if stop or self._due():
             if logs is not None:
                 logs.flush()  # first: a resume keeps the lines up to its checkpoint, and logs none of them again
             self._save(stepper)
@@ -273,7 +275,6 @@ class Trainer:
 
     def _save(self, stepper: Stepper) -> None:
         at = self._at
-        self._saved = at.step
         weights = [value for value in self.detector.state_dict().values() if value.is_floating_point()]
         if not all(bool(torch.isfinite(value).all()) for value in weights):
             raise self._not_finite(f"a weight after step {at.step}")

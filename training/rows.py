@@ -70,8 +70,8 @@ class ShardRows(Dataset[Any]):
     """A split's rows by number, a batch at a time; holds at most `cached` row groups of encoded pictures.
 
     With `robust`, rows that are asked for as `EpochRows` come as that epoch sees them; others come as they are stored.
-    With `threads`, so many of them decode a batch together, in whichever process it is made. Loader processes put their
-    batches into `slots` while one is free.
+    With `threads`, so many of them decode and change a batch together, in whichever process it is made. Loader
+    processes put their batches into `slots` while one is free.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Initial weights: from a safetensors file, or timm's own from its hub. Never a pickle: it can run code when loaded.
 
-A file must hold exactly the backbone's tensors, or be the model.safetensors of a bundle. A head is left out where the
-model has one of another kind or size (with a notice) or none. This module must not know what the weights are for.
+A file must hold exactly the backbone's tensors, or be the model.safetensors of a bundle. A head whose tensors are not
+those of the model's head is left out, of a bundle with a notice. This module must not know what the weights are for.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def load_weights(backbone: nn.Module, path: str, head: nn.Module | None = None) 
     Args:
         backbone: filled whole.
         path: of the file.
-        head: of the configuration's own, behind the backbone; filled from a bundle that has the same.
+        head: the configuration's own, behind the backbone; filled from a bundle whose head has the same tensors.
 
     Raises:
         UsageError: not a safetensors file, or not this model's tensors (each is named).
@@ -45,11 +45,12 @@ def load_weights(backbone: nn.Module, path: str, head: nn.Module | None = None) 
         found = _tensors(path)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: not a readable safetensors file ({error}). Fetch or convert it again.") from error
-    wanted = backbone.state_dict()
+    wanted, keys = backbone.state_dict(), _head_keys(backbone)
     if of_bundle := below(found, _BACKBONE):
-        _load_head(head, below(found, _HEAD), path)
+        timms = {key: value for key, value in of_bundle.items() if key in keys and key not in wanted}
+        _load_head(head, below(found, _HEAD) or timms, path)
         found = of_bundle
-    for key in _head_keys(backbone):
+    for key in keys:
         if key in found and key not in wanted:
             del found[key]  # a head of the configuration's own stands behind the backbone
         if key in wanted and (key not in found or found[key].shape != wanted[key].shape):

@@ -29,6 +29,7 @@ def row(run: str, auc: tuple[float, float | None, float | None] | None = None, *
         "model": "resnet50",
         "dataset": dataset,
         "device": "cpu",
+        "ranks": 1,
         "parameters": 23_510_081,
         "best_epoch": 3,
         "epochs": 5,

@@ -76,7 +76,9 @@ def test_runs_of_different_data_compare_on_the_same_test_pictures() -> None:
     rows = [row("a", A, evaluation=same), row("b", B, dataset="e" * 64, evaluation=same)]
     table = make_table(rows, [])
     assert table.verdict.title == "a is ahead"
-    assert table.marks == {"a": "A", "b": "B"}
+    assert "whether one of those holds test pictures is not known here" in table.verdict.sentence
+    assert table.marks == {"a": "A1", "b": "B1"}
+    assert f"1: evaluated on dataset {'f' * 16}." in table.notes
     assert any("do not compare validation AUC across them" in note for note in table.notes)
     assert not any("Different numbers" in note for note in table.notes)
 
@@ -111,7 +113,9 @@ def test_the_verdict_claims_no_more_than_the_intervals_do(rows: list[Row], title
 
 
 def test_different_devices_are_told() -> None:
-    assert "different devices (cpu, cuda): hours and rates do not compare" in shown(row("a"), row("b", device="cuda"))
+    said = "different devices (1 x cpu, {}): hours and rates do not compare"
+    assert said.format("1 x cuda") in shown(row("a"), row("b", device="cuda"))
+    assert said.format("2 x cpu") in shown(row("a"), row("b", ranks=2))
     assert "different devices" not in shown(row("a"), row("b"))
 
 

@@ -49,9 +49,8 @@ def test_what_an_earlier_process_did_of_the_epoch_is_not_left(monkeypatch: pytes
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     with Progress((Phase(epochs=1),), Position(0, 0, 0, 0), rows=100, done=40, shown=True) as progress:
-        begin = time.time()
         time.sleep(0.12)
-        progress.step({"pictures": 20, "wait": 0.0, "time": begin + 10, "loss": 0.25})
+        progress.step({"pictures": 20, "wait": 0.0, "time": progress._begin + 10, "loss": 0.25})
     assert progress.summary() == "2.0 pictures a second, 0.0% waiting for data, 00:20 left"
     assert "60/100" in terminal.getvalue()
 

@@ -6,6 +6,7 @@ import io
 import math
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from tests.pictures import photo
 from training.config import TrainingConfig, result_fields
 from training.inputs import read_inputs
 from training.loader import Batches
-from training.robust import Operation, draw, one_thread, robustify
+from training.robust import Operation, Pixels, draw, one_thread, robustify
 from training.robust_config import Robust
 
 NAMES = [item.name for item in fields(Robust)]
@@ -387,6 +388,22 @@ def test_batches_are_the_same_for_any_number_of_threads(
             found.append(seen(batches_of(prepared, workers), 1))
             assert torch.get_num_threads() == 2
     assert found[0] == found[1]
+
+
+def test_threads_that_change_a_batch_have_one_thread_of_torch_each(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen_counts = set()
+
+    def counting(*given: Any) -> Pixels:
+        seen_counts.add((threading.current_thread().name.partition("_")[0], torch.get_num_threads()))
+        return robustify(*given)
+
+    monkeypatch.setattr("training.loader.local_cores", lambda: 2)
+    monkeypatch.setattr("training.robust.robustify", counting)
+    with torch_threads(2):
+        list(batches_of(prepared).epoch())
+    assert seen_counts == {("decode", 1)}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

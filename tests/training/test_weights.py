@@ -86,6 +86,14 @@ def test_other_tensors_are_refused_by_name(tmp_path: Path, change: Callable[[Wei
         load_weights(backbone(), saved(tmp_path / "w.safetensors", backbone(), change))
 
 
+def test_a_bundle_s_head_of_timm_is_left_out_with_a_notice_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(tmp_path / "w.safetensors", nn.ModuleDict({"backbone": backbone(1), "head": nn.Identity()}))
+    load_weights(backbone(0), path, nn.Linear(256, 1))
+    assert "the head of that bundle is left out" in capsys.readouterr().err
+
+
 def test_a_bundle_s_head_is_a_start_where_the_configuration_has_the_same(prepared: Path, tmp_path: Path) -> None:
     inputs, head = read(prepared), [{"dense": 8}, {"batch_norm": True}]
     settings = {"model": "test_efficientnet", "head": head, "channels_last": False}
