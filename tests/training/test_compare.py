@@ -210,7 +210,7 @@ def test_runs_on_other_data_are_marked(runs: Path, compare: Compare) -> None:
     assert table["one"]["data"] == table["two"]["data"] != table["other"]["data"]
     for name in ("one", "other"):
         dataset = json.loads((runs / name / "dataset/manifest.json").read_bytes())["sha256"]
-        assert f"- {table[name]['data']}: trained on dataset {dataset[:16]}." in out
+        assert f"- {table[name]['data'][0]}: trained on dataset {dataset[:16]}." in out
     assert "do not compare validation AUC across them" in out
 
 
