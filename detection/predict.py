@@ -5,7 +5,6 @@ One bad picture is an answer of its own and stops nothing. This module must not 
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,9 +13,10 @@ from typing import TypeVar
 
 from detection.inputs import Found, read
 from detection.model import Detector, Verdict
+from pipeline.cli import cores
 from pipeline.errors import ImageError, StorageError
 
-__all__ = ["Answer", "Problem", "cores", "in_order", "predict"]
+__all__ = ["Answer", "Problem", "in_order", "predict"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,11 +38,6 @@ class Problem:
     path: str
     reason: str
     message: str
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def predict(detector: Detector, pictures: Iterable[Found], workers: int | None = None) -> Iterator[Answer | Problem]:

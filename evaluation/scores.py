@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from detection.model import Detector
-from detection.predict import cores, in_order
-from pipeline.cli import progress
+from detection.predict import in_order
+from pipeline.cli import cores, progress
 from pipeline.decode import decode_canonical
 from pipeline.errors import DataError, ImageError, IntegrityError
 from pipeline.manifest import FileEntry, check_files

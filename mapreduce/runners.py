@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mapreduce.on_hadoop import LINES_PER_TASK, Progress, failure, hadoop_options, plain_name, showing_logs
-from pipeline.cli import say
+from pipeline.cli import cores, say
 from pipeline.errors import SetupError, StorageError, TelltaleError, UsageError
 from pipeline.java import check_java
 
@@ -221,7 +221,7 @@ def _write_lists(lines: Iterable[Mapping[str, Any]], folder: Path, count: int) -
 
 
 def _local_options(folder: Path, options: Sequence[str]) -> list[str]:
-    return ["--no-bootstrap-mrjob", "--num-cores", str(len(os.sched_getaffinity(0)))]
+    return ["--no-bootstrap-mrjob", "--num-cores", str(cores())]
 
 
 def _spark_options(folder: Path, options: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ import yaml
 from pipeline.config import as_dict, load
 from pipeline.errors import TelltaleError
 
-__all__ = ["add_config_options", "add_output_options", "progress", "run_command", "say", "show_config"]
+__all__ = ["add_config_options", "add_output_options", "cores", "progress", "run_command", "say", "show_config"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,11 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace an earlier result of this stage if inputs or settings changed",
     )
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
 
 
 def say(message: str) -> None:

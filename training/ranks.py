@@ -40,8 +40,7 @@ def local_world() -> int:
 
 def local_cores() -> int:
     """The cores that are this process': all that it may use, shared equally by those that torchrun started here."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
-    return max(1, allowed // local_world())
+    return max(1, cli.cores() // local_world())
 
 
 @dataclass(frozen=True)

@@ -121,17 +121,16 @@ class ShardRows(Dataset[Any]):
         pixels = tensor.numpy()
         # A row group at a time: a window larger than the cache must not read a group twice for one batch.
         found = {row: self._stored(row) for row in sorted(set(rows))}
-        ids = [found[row].sample for row in rows]
-        labels = torch.tensor([found[row].label for row in rows], dtype=torch.float32)
         stored = [found[row] for row in rows]
-        if not isinstance(rows, EpochRows):
-            self._fill(pixels, stored, self._decode)
-            return Batch(tensor, labels, ids, 0, len(rows))
-        if self._robust is None:
-            self._fill(pixels, stored, self._decode)
-        else:
+        ids = [one.sample for one in stored]
+        labels = torch.tensor([one.label for one in stored], dtype=torch.float32)
+        if self._robust is not None and isinstance(rows, EpochRows):
             self._fill_changed(pixels, stored, self._robust, rows.epoch)
-        return Batch(tensor, labels, ids[: rows.counted], rows.first, rows.total)
+        else:
+            self._fill(pixels, stored, self._decode)
+        if isinstance(rows, EpochRows):
+            return Batch(tensor, labels, ids[: rows.counted], rows.first, rows.total)
+        return Batch(tensor, labels, ids, 0, len(rows))
 
     def _fill(self, pixels: Pixels, stored: Sequence[_Stored], picture: Callable[[_Stored], Pixels]) -> None:
         """Fill `pixels`, in threads; all have ended when the first damaged row is told, whichever they are."""

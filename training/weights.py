@@ -67,8 +67,7 @@ def _tensors(path: str) -> dict[str, torch.Tensor]:
 
 
 def _load_head(head: nn.Module | None, found: Mapping[str, torch.Tensor], path: str) -> None:
-    wanted = {} if head is None else head.state_dict()
-    if head is not None and _shapes(found) == _shapes(wanted):
+    if head is not None and _shapes(found) == _shapes(head.state_dict()):
         head.load_state_dict(found)
     elif found:
         say(f"{Path(path).name}: the head of that bundle is left out; this one starts from random.")
