@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["cut", "interleaved", "machine", "median", "spread", "table", "tile", "write_result"]
+__all__ = ["cut", "interleaved", "machine", "median", "spread", "table", "tile", "without_folders", "write_result"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -112,9 +112,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     return ["| " + " | ".join(str(cell) for cell in row) + " |" for row in (head, rule, *rows)]
 
 
+def without_folders(word: str) -> str:
+    """A word of a command, an absolute path in it cut to its last name: where files lie is a machine's own affair."""
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}{Path(value).name}" if value.startswith("/") else word
+
+
 def write_result(name: str, title: str, lines: Sequence[str], packages: Sequence[str], write: bool = True) -> None:
     """Print a result, and put it into `benchmarks/results/<name>.md` with the command and the machine."""
-    words = [Path(sys.executable).name, "-m", f"benchmarks.{name}", *sys.argv[1:]]
+    words = [Path(sys.executable).name, "-m", f"benchmarks.{name}", *map(without_folders, sys.argv[1:])]
     text = "\n".join([f"# {title}", "", f"- Command: `{' '.join(words)}`", *machine(packages), "", *lines, ""])
     print(text)
     if write:

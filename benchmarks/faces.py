@@ -3,8 +3,9 @@
     python -m benchmarks.faces --input FOLDER --weights WEIGHTS.safetensors
 
 Two whole runs by the user's own command, `python -m pipeline.run`, each continued where it was if it was stopped; hours
-on two cores. The figures are those of the two reports, whose intervals are drawn over whole groups. The pictures are
-not part of Telltale: docs/datasets.md says what the folder must look like.
+on two cores. The figures are those of the two reports, and the same for the test pictures saved anew (`_resaved`);
+intervals are drawn over whole groups. The pictures are not part of Telltale: docs/datasets.md says what the folder must
+look like.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks._common import table, write_result
+from benchmarks._resaved import figures_resaved
 from training.compare_cost import cost_of
 
 RECIPES: Final = {"plain": "configs/faces.yaml", "robust": "configs/recipes/efficientnet_b1_robust.yaml"}
@@ -56,20 +58,19 @@ def cell(figures: Mapping[str, Any], name: str) -> str:
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
-def rows(report: Mapping[str, Any], name: str) -> list[list[str]]:
-    """A line a split and a source."""
-    found = []
-    for split in ("test", "ood"):
-        figures = report["splits"][split]
-        found.append(
-            [split, name, str(figures["n_real"]), str(figures["n_ai"])] + [cell(figures, key) for key in FIGURES]
-        )
-    for source, figures in sorted(report["by_source"].items()):
-        label = f"{source} ({figures['split']})"
-        found.append(
-            [label, name, str(figures["n_real"]), str(figures["n_ai"])] + [cell(figures, key) for key in FIGURES]
-        )
-    return found
+def rows(found: Mapping[str, Mapping[str, Any]], name: str) -> list[list[str]]:
+    """A line for each set of pictures, by its name."""
+    return [
+        [on, name, str(figures["n_real"]), str(figures["n_ai"]), *(cell(figures, key) for key in FIGURES)]
+        for on, figures in found.items()
+    ]
+
+
+def sets_of(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of a report's splits and of its sources, by name."""
+    splits = {name: report["splits"][name] for name in ("test", "ood")}
+    sources = {f"{name} ({figures['split']})": figures for name, figures in sorted(report["by_source"].items())}
+    return splits | sources
 
 
 def main() -> None:
@@ -85,9 +86,12 @@ def main() -> None:
     notes = []
     for name, config in RECIPES.items():
         place = Path(given.runs).resolve() / name
-        lines += rows(run(config, place, given), name)
+        report = run(config, place, given)
+        resaved = {f"test, {how}": figures for how, figures in figures_resaved(place, given.input).items()}
+        lines += rows(sets_of(report) | resaved, name)
         notes.append(f"- {name}: `{config}`, {hours(place)} hours of training steps")
-    lines.sort(key=lambda line: line[0] not in ("test", "ood"))
+    order = list(dict.fromkeys(line[0] for line in lines))  # both recipes' line of a set side by side
+    lines.sort(key=lambda line: order.index(line[0]))
     head = ["on", "recipe", "real", "AI", *FIGURES.values()]
     packages = ["torch", "timm", "simplejpeg"]
     write_result(
