@@ -17,15 +17,15 @@ import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from pipeline.errors import SetupError
-from tests.training.runs import sets, train
+from pipeline.errors import SetupError, TelltaleError
+from tests.training.runs import sets, stop_soon, train
 from tests.training.test_inputs import read
-from tests.training.test_resume import wait_for_checkpoint
+from tests.training.test_resume import checkpoint_files, wait_for_checkpoint
 from training.loader import Batches
 from training.rows import EpochRows
 from training.said_once import said_once
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SETTINGS: dict[str, Any] = {
     "model": "test_vit",
@@ -111,12 +111,13 @@ def test_the_place_of_an_id_is_part_of_the_digest(prepared: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model": "test_vit", "micro_batch": 16, "grad_clip": 1.0, "batch_size": 61},
         {
+            "micro_batch": 16,
+            "grad_clip": 1.0,
+            "batch_size": 61,
             "head": json.dumps([{"dense": 8, "l2": 0.1, "activation": "gelu"}]),
             "class_weights": "[1.0, 3.0]",
             "label_smoothing": 0.1,
-            "epochs": 1,
         },
         TWO_PHASES,
         {"model": "efficientnet_b1", "batch_norm": "frozen", "epochs": 1, "batch_size": 81},
@@ -140,35 +141,36 @@ def test_two_ranks_train_the_weights_of_one(prepared: Path, tmp_path: Path, chan
     assert [json.loads((run / "model" / "bundle.json").read_bytes())["ranks"] for run in runs] == [1, 2]
 
 
-def stop_at_a_checkpoint(run: Path, ranks: int = 2, **changes: Any) -> None:
-    """Start ranks and end them by a SIGTERM to torchrun, which hands it on."""
-    process = start(run, ranks, **changes)
-    wait_for_checkpoint(run, process, TIMEOUT)
+def stop_at_a_checkpoint(run: Path, ranks: int, *options: str, **changes: Any) -> str:
+    """Start ranks and end them, after a step, by a SIGTERM to torchrun, which hands it on; what they said."""
+    known = checkpoint_files(run)
+    process = start(run, ranks, *options, **changes)
+    wait_for_checkpoint(run, process, known)
     process.send_signal(signal.SIGTERM)
     shown = finish(process)
     assert process.returncode != 0
     assert shown.count("a checkpoint was written") == 1, shown
+    return shown
 
 
-@pytest.fixture(scope="module")
-def whole(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one rank makes of eight epochs."""
-    run = copy(prepared, tmp_path_factory.mktemp("whole") / "run")
-    assert train(run, **{**SETTINGS, "epochs": 8}) == 0
-    return run
-
-
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)])
-def test_fewer_or_more_ranks_continue_where_others_were_stopped(
-    whole: Path, prepared: Path, tmp_path: Path, before: int, after: int
+def test_more_and_fewer_ranks_continue_where_others_were_stopped(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stopped = copy(prepared, tmp_path / "stopped")
-    stop_at_a_checkpoint(stopped, before, epochs=8)
-    assert len(steps(stopped)) < len(steps(whole))
-    process = start(stopped, after, "--resume", epochs=8)
-    shown = finish(process)
-    assert process.returncode == 0, shown
-    assert f"which was reached by {before} x cpu" in shown
+    """One, two and four ranks are each stopped after a step or a few, and one does the rest."""
+    whole, stopped = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "stopped")
+    settings = {**SETTINGS, "epochs": 12}
+    assert train(whole, **settings) == 0
+    with pytest.raises(TelltaleError, match=r"stopped by SIGTERM"):
+        stop_soon(stopped, ["--run-dir", str(stopped), *sets(**settings)])
+    done = [len(steps(stopped))]
+    for before, ranks in ((1, 2), (2, 4)):
+        shown = stop_at_a_checkpoint(stopped, ranks, "--resume", epochs=12)
+        assert f"which was reached by {before} x cpu" in shown
+        done.append(len(steps(stopped)))
+    assert done[0] < done[1] < done[2] < len(steps(whole))
+    capsys.readouterr()
+    assert train(stopped, "--resume", **settings) == 0
+    assert "which was reached by 4 x cpu" in capsys.readouterr().err
     assert steps(stopped) == steps(whole)
     one, two = (load_file(run / "model" / "model.safetensors") for run in (whole, stopped))
     for key, value in one.items():
@@ -185,7 +187,7 @@ def test_two_ranks_that_were_stopped_continue_to_the_same_bytes(prepared: Path, 
         "drop_rate": 0.5,
         "micro_batch": 16,
     }
-    stop_at_a_checkpoint(stopped, **changes)
+    stop_at_a_checkpoint(stopped, 2, **changes)
     for run in (whole, stopped):
         process = start(run, 2, "--resume", **changes)
         shown = finish(process)
