@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from pipeline.errors import SetupError, TelltaleError
 from tests.training.runs import sets, stop_soon, train
 from tests.training.test_inputs import read
-from tests.training.test_resume import checkpoint_files, wait_for_checkpoint
+from tests.training.test_resume import steps_saved, wait_for_checkpoint
 from training.loader import Batches
 from training.rows import EpochRows
 from training.said_once import said_once
@@ -143,7 +143,7 @@ def test_two_ranks_train_the_weights_of_one(prepared: Path, tmp_path: Path, chan
 
 def stop_at_a_checkpoint(run: Path, ranks: int, *options: str, **changes: Any) -> str:
     """Start ranks and end them, after a step, by a SIGTERM to torchrun, which hands it on; what they said."""
-    known = checkpoint_files(run)
+    known = steps_saved(run)
     process = start(run, ranks, *options, **changes)
     wait_for_checkpoint(run, process, known)
     process.send_signal(signal.SIGTERM)

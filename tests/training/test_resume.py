@@ -274,16 +274,17 @@ def start(run: Path, **changes: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def checkpoint_files(run: Path) -> set[Path]:
-    return set((run / "logs").glob("checkpoints/*.json"))
+def steps_saved(run: Path) -> set[str]:
+    """The steps that have a checkpoint; one at an epoch's end may have two, before and after its validation."""
+    return {path.stem.rpartition("-")[0] for path in (run / "logs").glob("checkpoints/*.json")}
 
 
 def wait_for_checkpoint(
-    run: Path, process: subprocess.Popen[str], known: Collection[Path] = (), seconds: float = 240
+    run: Path, process: subprocess.Popen[str], known: Collection[str] = (), seconds: float = 240
 ) -> None:
-    """Until there is another checkpoint than those known; a run without one is ended, so that it disturbs no other."""
+    """Until a step has one that is not known; a run that gets to none is ended, so that it disturbs no other."""
     deadline = time.monotonic() + seconds
-    while not checkpoint_files(run) - set(known):
+    while not steps_saved(run) - set(known):
         late = time.monotonic() > deadline
         if late:
             process.kill()
