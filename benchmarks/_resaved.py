@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,10 @@ from PIL import Image, ImageFilter
 
 from detection.model import Detector, load
 from detection.predict import in_order
-from evaluation.bootstrap import intervals
 from evaluation.config import EvaluationConfig
-from evaluation.metrics import measure
-from evaluation.scores import SCORE_SCHEMA
+from evaluation.report import figures_of
+from evaluation.scores import SCORE_SCHEMA, Scores
+from evaluation.slices import of_split
 from pipeline.cli import cores, progress
 
 __all__ = ["TREATMENTS", "figures_resaved", "resaved"]
@@ -64,28 +65,20 @@ def figures_resaved(run: Path, raw: str) -> dict[str, dict[str, Any]]:
         run: folder of a whole run; its report says which pictures are the test's.
         raw: folder that the run ingested.
     """
-    report = pq.read_table(run / "report" / "scores.parquet", schema=SCORE_SCHEMA)
-    rows = [row for row in report.to_pylist() if row["split"] == "test"]
-    detector = load(str(run / "model"))
-    labels = np.array([row["label"] for row in rows])
-    groups = np.array([row["group_id"] for row in rows])
-    settings = EvaluationConfig()
-    found = {}
+    table = pq.read_table(run / "report" / "scores.parquet", filters=[("split", "==", "test")], schema=SCORE_SCHEMA)
+    names = [field.name for field in fields(Scores) if field.name != "probability"]
+    columns = {name: np.array(table.column(name).to_pylist()) for name in names}
+    detector, found = load(str(run / "model")), {}
     for name in TREATMENTS:
-        scored = in_order(partial(_scored, detector, Path(raw), name), rows, cores())
-        scores = np.array(list(progress(scored, name, total=len(rows), unit=" pictures")))
-        drawn = (settings.bootstrap_samples, settings.seed)
-        found[name] = {
-            "n_real": int(np.sum(labels == 0)),
-            "n_ai": int(np.sum(labels == 1)),
-            **measure(labels, scores, detector.bundle.threshold)[0],
-            "ci95": intervals(labels, scores, groups, detector.bundle.threshold, *drawn)[0],
-        }
+        scored = in_order(partial(_scored, detector, Path(raw), name), columns["path"], cores())
+        values = np.array(list(progress(scored, name, total=len(table), unit=" pictures")))
+        scores = Scores(**columns, probability=values)
+        found[name] = figures_of(scores, of_split(scores, "test"), detector, EvaluationConfig())
     return found
 
 
-def _scored(detector: Detector, raw: Path, name: str, row: Mapping[str, Any]) -> float:
-    return detector.probability(resaved((raw / row["path"]).read_bytes(), name))
+def _scored(detector: Detector, raw: Path, name: str, path: str) -> float:
+    return detector.probability(resaved((raw / path).read_bytes(), name))
 
 
 def resaved(data: bytes, name: str) -> bytes:

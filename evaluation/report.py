@@ -19,7 +19,7 @@ from evaluation.slices import Slice, of_sources, of_split
 from evaluation.words import headline, notes, untested
 from pipeline.manifest import SEAL, library_versions
 
-__all__ = ["STAGE_VERSION", "chain", "fixed_members", "report_body"]
+__all__ = ["STAGE_VERSION", "chain", "figures_of", "fixed_members", "report_body"]
 
 STAGE_VERSION: Final = 3
 _LIBRARIES: Final = (
@@ -98,8 +98,15 @@ def _model(detector: Detector) -> dict[str, Any]:
     }
 
 
-def _figures(scores: Scores, part: Slice, detector: Detector, config: EvaluationConfig) -> dict[str, Any]:
-    """What splits and sources have in common."""
+def figures_of(scores: Scores, part: Slice, detector: Detector, config: EvaluationConfig) -> dict[str, Any]:
+    """What splits and sources have in common: every figure that is one number, its interval, and its counts.
+
+    Args:
+        scores: of the pictures, and of those that they are scored against.
+        part: which they are.
+        detector: the bundle that scored; its threshold decides.
+        config: the settings of the intervals.
+    """
     labels, values = scores.label[part.scored], scores.probability[part.scored]
     threshold = detector.bundle.threshold
     numbers, reasons = metrics.measure(labels, values, threshold)
@@ -126,7 +133,7 @@ def _figures(scores: Scores, part: Slice, detector: Detector, config: Evaluation
 
 def _split(scores: Scores, part: Slice, detector: Detector, config: EvaluationConfig) -> dict[str, Any]:
     labels, values = scores.label[part.scored], scores.probability[part.scored]
-    figures = _figures(scores, part, detector, config)
+    figures = figures_of(scores, part, detector, config)
     calibration = metrics.calibration(labels, values, config.calibration_bins)
     return {
         **figures,
@@ -151,7 +158,7 @@ def _by_source(scores: Scores, detector: Detector, config: EvaluationConfig) -> 
     result: dict[str, Any] = {}
     for part in parts:
         key = f"{part.label}/{part.name}" if len(labels[part.name]) > 1 else part.name
-        figures = {"label": part.label, "split": part.split, **_figures(scores, part, detector, config)}
+        figures = {"label": part.label, "split": part.split, **figures_of(scores, part, detector, config)}
         if key in result:
             result[key]["other_splits"][part.split] = figures
         else:
