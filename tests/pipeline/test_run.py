@@ -1,4 +1,4 @@
-"""The whole way by `pipeline.run`: every promise about the chain, on real engines and a small set."""
+"""The whole way by `pipeline.run`, on a disk and on S3: every promise about the chain, on real engines."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import fcntl
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import run_command
+from pipeline.storage import Folder
 from pipeline.verify import CHAIN
 from pipeline.verify import main as verify_command
 from tests.runs import MANIFESTS, make_workflow, manifests, run, run_command_line, run_killed
+from tests.servers import BUCKET
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -215,3 +220,62 @@ def test_the_commands_are_shown_without_running_any(workflow: Path, tmp_path: Pa
         if word in outcome.stdout
     ]
     assert not (tmp_path / "run").exists()
+
+
+def _printed(command: list[str], **variables: str) -> str:
+    """What a command that ends well says."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def _out_of_reach(folder: Path) -> Iterator[None]:
+    away = folder.rename(folder.with_name("out of reach"))
+    try:
+        yield
+    finally:
+        away.rename(folder)
+
+
+def test_a_whole_run_on_s3_gives_the_same_manifests_as_on_a_disk(
+    s3: str, workflow: Path, finished: tuple[Path, float], tmp_path: Path
+) -> None:
+    """Every stage with s3: inputs and outputs, typed as a person would."""
+    local, raw, lake = finished[0], workflow.parent / "raw pictures #1", f"s3://{BUCKET}/{tmp_path.name}"
+    pictures = Folder(f"{lake}/raw pictures #1")
+    for path in sorted(path for path in raw.rglob("*") if path.is_file()):
+        pictures.put(path.relative_to(raw).as_posix(), path.read_bytes())
+
+    away, run_dir = Folder(f"{lake}/run"), tmp_path / "away"
+    printed = run(workflow, run_dir, "--dry-run", "--set", f'input="{pictures.uri}"').stdout
+    with _out_of_reach(raw):  # so that nothing can come from the disk
+        for line in printed.splitlines():
+            line = line.replace(str(run_dir / "logs"), str(tmp_path / "logs")).replace(str(run_dir), away.uri)
+            _printed(shlex.split(line), TELLTALE_CACHE=str(tmp_path / "cache"))
+            assert "up to date" in _printed(shlex.split(line), TELLTALE_CACHE=str(tmp_path / "cache"))
+    assert {name: away.read(name) for name in MANIFESTS} == manifests(local)
+    assert "all holds" in _printed([sys.executable, "-m", "pipeline.verify", away.uri])
+
+    away.put("dataset/_staging/left", b"x")
+    away.put("shards/train-00000-0123456789abcdef.parquet", b"x")
+    assert "2 files removed" in _printed([sys.executable, "-m", "pipeline.sweep", away.uri, "--delete"])
+    assert "all holds" in _printed([sys.executable, "-m", "pipeline.verify", away.uri])
+
+    telltale = str(Path(sys.executable).with_name("telltale"))
+    asked = [telltale, "predict", "--bundle", away.locate("model"), "--json", f"{pictures.uri}/ai"]
+    assert _printed(asked).count('"verdict"') == len(list(Folder(f"{pictures.uri}/ai").list()))
+
+
+def test_a_store_that_is_down_fails_a_stage_and_rejects_nothing(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    words = ["spark-submit", "--master", "local[1]", "spark_jobs/ingest.py"]
+    words += ["--input", f"s3://{BUCKET}/x", "--output", str(tmp_path / "dataset")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    told = done.stdout + done.stderr  # spark-submit sends both of Python's to its own standard output
+    assert "the store does not answer" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "dataset").exists()
