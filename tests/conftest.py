@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests import quick_java
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 _CLUSTER_TESTS = "tests/cluster/"
@@ -27,6 +29,7 @@ NO_SHARED = "needs the pictures kept beside the checkout, in ../shared"
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "SPARK_HOME"):
     os.environ.pop(name, None)
+os.environ.update(quick_java.environment())
 
 # The same examples on every run: a failure in CI is a failure here.
 settings.register_profile("telltale", deadline=None, derandomize=True, database=None)

@@ -129,10 +129,19 @@ def _kill_and_run_again(workflow: Path, finished: tuple[Path, float], kills: int
     assert killed >= kills / 2  # the others had finished: the machine was busier when the time was taken
 
 
-def test_a_killed_run_ends_with_the_same_manifests(
+def test_a_run_killed_twice_ends_with_the_same_manifests(
     workflow: Path, finished: tuple[Path, float], tmp_path: Path
 ) -> None:
-    _kill_and_run_again(workflow, finished, 2, tmp_path)
+    """At a random moment of its first half, and after that of what was left."""
+    undisturbed, seconds = finished
+    first = random.uniform(0.0, 0.45)
+    second = random.uniform(0.0, 0.9 - first)
+    killed = [run_killed(workflow, tmp_path / "run", share * seconds) for share in (first, second)]
+    outcome = run(workflow, tmp_path / "run")
+    told = f"killed at {first:.0%} and {second:.0%} of {seconds:.1f} s: {outcome.stderr}"
+    assert outcome.returncode == 0, told
+    assert manifests(tmp_path / "run") == manifests(undisturbed), told
+    assert any(killed)  # or it had finished: the machine was busier when the time was taken
 
 
 @pytest.mark.kill_full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ def test_an_error_ends_the_work() -> None:
         begun.append(wave.start)
         if wave.start == 1:
             raise DataError("no more")
+        time.sleep(0.001)  # no work at all would be over before anyone hears of the error
 
     with pytest.raises(DataError, match="no more"):
         list(waves(10_000, 1, run))
