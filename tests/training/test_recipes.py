@@ -149,7 +149,7 @@ def test_its_phases_are_the_original_s(recipe: str, expected: list[dict[str, Any
 def test_its_pictures_are_the_original_s(recipe: str, variants: list[str], size: int) -> None:
     assert load(AugmentConfig, path_of(recipe), section="augment").variants == tuple(variants)
     geometry = ingest_of(recipe).canonical.geometry
-    assert (geometry.size, geometry.mode) == (size, "native" if recipe == "efficientnet_b1_robust" else "resize")
+    assert (geometry.size, geometry.mode) == (size, "resize")
 
 
 # --- splits
