@@ -31,8 +31,8 @@ class Geometry:
 
     Attributes:
         mode: `resize`: the shorter side becomes `size`, then the centre is cropped; `native`: the centre is cropped at
-            the picture's own resolution, which keeps a generator's traces (a picture smaller than `size` is first
-            enlarged as by `resize`).
+            the picture's own resolution, which keeps a generator's traces, but shows the less of what was pictured, the
+            larger the file (a picture smaller than `size` is first enlarged as by `resize`).
         size: side of the square in pixels, a multiple of 16 (a JPEG MCU at 4:2:0).
         filter: resampling filter.
     """
